@@ -1,0 +1,1 @@
+"""A local Gemini: files, batches, webhooks, JWKS, deliveries and faults."""

@@ -1,0 +1,1 @@
+"""The public edge: verifies a notification, acknowledges it and enqueues a job."""

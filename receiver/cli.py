@@ -1,0 +1,50 @@
+"""`batch-receiver`: one command line, each subcommand loaded from the room that owns it only when it is called."""
+
+import importlib
+import sys
+
+import click
+
+# name: (where the click command stands, its line in --help). Loading lazily keeps the public edge free of the
+# bucket and HTTP libraries that only the workers need.
+COMMANDS = {
+    "serve": ("receiver.app_cli:serve", "Run the webhook endpoint."),
+    "register": ("receiver.registration:register", "Subscribe a URL to Gemini's batch events, once."),
+    "webhooks": ("receiver.registration:webhooks", "List, get, ping, rotate or delete webhooks."),
+    "work": ("workers.cli:work", "Run workers that fetch, fan out and commit batches."),
+    "process": ("workers.cli:process", "Process one batch here and now, without Redis or workers."),
+    "replay": ("workers.cli:replay", "Enqueue a batch again, also after it failed for good."),
+    "status": ("workers.cli:status", "Show one batch, or what waits, runs, failed and was committed lately."),
+    "emulator": ("emulator.cli:emulator", "Run a local Gemini to develop and test against."),
+    "demo": ("emulator.demo:demo", "Show the whole flow on this machine, end to end."),
+}
+
+
+class LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[name][0].split(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_line) for name, (_, help_line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="batch-receiver")
+def main() -> None:
+    """Turn finished Gemini batches into files in your bucket.
+
+    Example: batch-receiver demo
+    """
+
+
+if __name__ == "__main__":
+    sys.exit(main())

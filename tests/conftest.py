@@ -1,0 +1,50 @@
+"""Fixtures that every room's tests share: a real Redis, and processes that end with their test."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import redis
+
+from emulator.local_redis import local_redis
+from tests.support.processes import Process
+
+
+@pytest.fixture(scope="session")
+def shared_redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with local_redis(tmp_path_factory.mktemp("redis")) as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url(shared_redis_url: str) -> str:
+    """URL of a Redis that is empty."""
+    with redis.Redis.from_url(shared_redis_url) as client:
+        client.flushall()
+    return shared_redis_url
+
+
+@pytest.fixture
+def redis_client(redis_url: str) -> Iterator["redis.Redis"]:
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+StartProcess = Callable[..., Process]
+
+
+@pytest.fixture
+def start_process(tmp_path: Path) -> Iterator[StartProcess]:
+    """`start_process("serve", "--port", "0", env={...})`: a product process that is killed after the test."""
+    with ExitStack() as stack:
+        count = 0
+
+        def start(*args: str, env: Mapping[str, str]) -> Process:
+            nonlocal count
+            count += 1
+            process = Process(list(args), env, tmp_path / "logs" / f"{count:02d}-{args[0]}.log")
+            stack.callback(process.kill)
+            return process
+
+        yield start

@@ -1,0 +1,70 @@
+"""Real processes for end-to-end tests: started here, ended here, by id."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.support.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Process:
+    """`batch-receiver <args>` as a process of its own, its output in a file."""
+
+    def __init__(self, args: list[str], env: Mapping[str, str], log: Path) -> None:
+        self.log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            self._popen = subprocess.Popen(
+                [sys.executable, "-m", "receiver.cli", *args],
+                env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", **env},
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def wait_for_output(self, pattern: str, seconds: float = 20.0) -> re.Match[str]:
+        def look() -> re.Match[str] | None:
+            found = re.search(pattern, self.output)
+            if not found and self._popen.poll() is not None:
+                raise AssertionError(
+                    f"ended with {self._popen.returncode} before {pattern!r}:\n{self.output}"
+                )
+            return found
+
+        found = wait_until(look, seconds=seconds, what=f"{pattern!r} in {self.log}")
+        assert found
+        return found
+
+    def wait(self, seconds: float = 30.0) -> int:
+        return self._popen.wait(seconds)
+
+    def signal(self, number: signal.Signals) -> None:
+        self._popen.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL, as a power cut would."""
+        self._popen.kill()
+        self._popen.wait()
+
+    def stop(self) -> int:
+        """SIGTERM, and SIGKILL where that does not help within 20 s."""
+        self._popen.terminate()
+        try:
+            return self._popen.wait(20)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise

@@ -1,0 +1,19 @@
+"""Waiting for a condition with a limit, instead of sleeping and hoping."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def wait_until(condition: Callable[[], T], *, seconds: float = 20.0, what: str = "the condition") -> T:
+    """The first true value of `condition()`, asked every 10 ms; fails the test after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come true within {seconds:g} s")
+        time.sleep(0.01)

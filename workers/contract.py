@@ -1,0 +1,272 @@
+"""What the receiver and the workers agree on: queues, job ids, function paths, and how a batch is announced.
+
+A leaf: it imports neither of the two, no bucket and no HTTP client, so the public edge stays small.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import WatchError
+from rq import Queue, Retry
+from rq.exceptions import NoSuchJobError
+from rq.job import Job, JobStatus
+from rq.serializers import JSONSerializer
+
+BATCHES = "batches"
+PARTS = "parts"
+
+PROCESS_BATCH = "workers.jobs.process_batch"
+FAN_OUT_PART = "workers.jobs.fan_out_part"
+FINISH_BATCH = "workers.jobs.finish_batch"
+
+BATCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+
+# An expected retry is returned by the job itself; these are for what nobody foresaw: a work-horse that was
+# killed, a bug. The first two are immediate, so that a crash does not wait for RQ's scheduler.
+CRASH_RETRIES = (0, 0, 10, 60, 300, 900, 3600)
+
+JOB_TIMEOUT_SECONDS = 6 * 3600
+FAILURE_TTL_SECONDS = 30 * 86400
+ANNOUNCEMENT_TTL_SECONDS = 7 * 86400
+
+_BLOCKING = frozenset(
+    {
+        JobStatus.CREATED,
+        JobStatus.QUEUED,
+        JobStatus.STARTED,
+        JobStatus.DEFERRED,
+        JobStatus.SCHEDULED,
+        JobStatus.RATE_LIMITED,
+        JobStatus.READY_TO_ENQUEUE,
+    }
+)
+
+
+class Trigger(StrEnum):
+    """Who announced a batch, weakest first: a dynamic webhook proves only that Google sent it."""
+
+    DYNAMIC = "dynamic"
+    RECONCILE = "reconcile"
+    WEBHOOK = "webhook"
+    REPLAY = "replay"
+    PROCESS = "process"
+
+
+class Outcome(StrEnum):
+    """What became of an announcement."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """Somebody says that a batch has ended.
+
+    `user_metadata` is JSON text as it came with a dynamic event, bounded by the sender's body limit.
+    """
+
+    batch: str
+    trigger: Trigger
+    user_metadata: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """All that has been announced about one batch so far. `count` grows with every announcement."""
+
+    triggers: frozenset[Trigger]
+    count: int
+    user_metadata: str | None
+
+    @property
+    def strongest(self) -> Trigger:
+        return max(self.triggers, key=list(Trigger).index, default=Trigger.DYNAMIC)
+
+
+def parse_batch_id(text: object) -> str | None:
+    """The bare id of `batches/<id>` or `<id>`; None where it is not a batch id."""
+    if not isinstance(text, str):
+        return None
+    bare = text.removeprefix("batches/")
+    return bare if BATCH_ID.fullmatch(bare) else None
+
+
+def batch_job_id(batch: str) -> str:
+    return f"batch-{batch}"
+
+
+def part_job_id(batch: str, part: int) -> str:
+    return f"part-{batch}-{part:05d}"
+
+
+def finish_job_id(batch: str) -> str:
+    return f"finish-{batch}"
+
+
+def announcement_key(batch: str) -> str:
+    """The Redis hash that outlives the job's record: one counter a trigger, and `user_metadata`."""
+    return f"batch-receiver:announced:{batch}"
+
+
+def queue(name: str, connection: Redis) -> Queue:
+    """One of the two queues, with the JSON serializer (a pickle would run code of whoever can write to Redis)."""
+    return Queue(name, connection=connection, serializer=JSONSerializer)
+
+
+def announce(connection: Redis, announcements: Sequence[Announcement]) -> list[Outcome]:
+    """Record announcements and enqueue a job for each batch that has none waiting or running.
+
+    All of them are written in one transaction, so a returned outcome is in Redis and nothing is half done.
+
+    Raises:
+        redis.exceptions.RedisError: nothing was recorded; the caller must not acknowledge.
+    """
+    batches = queue(BATCHES, connection)
+    ids = list(dict.fromkeys(announcement.batch for announcement in announcements))
+    triggers = {a.batch: a.trigger for a in reversed(announcements)}
+    with connection.pipeline() as pipe:
+        while True:
+            try:
+                job_ids = [batch_job_id(batch) for batch in ids]
+                free = _watch_free(connection, pipe, batches, job_ids)
+                pipe.multi()
+                for batch, job_id in zip(ids, job_ids, strict=True):
+                    if job_id in free:
+                        _replace(batches, pipe, PROCESS_BATCH, [batch], job_id, free[job_id], triggers[batch])
+                for announcement in announcements:
+                    _note(pipe, announcement)
+                pipe.execute()
+                break
+            except WatchError:
+                continue
+    outcomes = []
+    unseen = {batch for batch in ids if batch_job_id(batch) in free}
+    for announcement in announcements:
+        outcomes.append(Outcome.ACCEPTED if announcement.batch in unseen else Outcome.DUPLICATE)
+        unseen.discard(announcement.batch)
+    return outcomes
+
+
+def enqueue_once(
+    connection: Redis,
+    queue_name: str,
+    function: str,
+    args: Sequence[Any],
+    job_id: str,
+    *,
+    at_front: bool = False,
+) -> bool:
+    """Enqueue a job unless one of that id waits or runs; the record of a failed one is replaced.
+
+    Returns whether it was enqueued. Raises `redis.exceptions.RedisError`.
+    """
+    target = queue(queue_name, connection)
+    with connection.pipeline() as pipe:
+        while True:
+            try:
+                free = _watch_free(connection, pipe, target, [job_id])
+                if job_id not in free:
+                    return False
+                pipe.multi()
+                _replace(target, pipe, function, args, job_id, free[job_id], None, at_front=at_front)
+                pipe.execute()
+            except WatchError:
+                continue
+            return True
+
+
+def announced(connection: Redis, batch: str) -> Announced:
+    """What has been announced about a batch and not yet been settled."""
+    fields = {
+        _text(name): _text(value)
+        for name, value in _hash(connection.hgetall(announcement_key(batch))).items()
+    }
+    counts = {trigger: int(fields[trigger]) for trigger in Trigger if trigger in fields}
+    return Announced(frozenset(counts), sum(counts.values()), fields.get("user_metadata"))
+
+
+def settle(connection: Redis, batch: str, seen: Announced) -> bool:
+    """Forget what was announced, unless there is news since `seen`. Returns whether it was forgotten."""
+    key = announcement_key(batch)
+    with connection.pipeline() as pipe:
+        while True:
+            try:
+                pipe.watch(key)  # type: ignore[no-untyped-call]
+                if announced(connection, batch).count > seen.count:
+                    return False
+                pipe.multi()
+                pipe.delete(key)
+                pipe.execute()
+            except WatchError:
+                continue
+            return True
+
+
+def _watch_free(connection: Redis, pipe: Any, target: Queue, job_ids: Iterable[str]) -> dict[str, Job | None]:
+    """Watch jobs; those that block nothing, each with its old record (failed, stopped) or None."""
+    job_ids = list(job_ids)
+    keys = [Job.key_for(job_id) for job_id in job_ids]
+    pipe.watch(*keys)
+    with connection.pipeline(transaction=False) as reader:
+        for key in keys:
+            reader.hget(key, "status")
+        statuses = reader.execute()
+    free: dict[str, Job | None] = {}
+    for job_id, status in zip(job_ids, statuses, strict=True):
+        if status is None:
+            free[job_id] = None
+        elif _text(status) not in _BLOCKING:
+            try:
+                free[job_id] = Job.fetch(job_id, connection=connection, serializer=target.serializer)
+            except NoSuchJobError:
+                free[job_id] = None
+    return free
+
+
+def _replace(
+    target: Queue,
+    pipe: Any,
+    function: str,
+    args: Sequence[Any],
+    job_id: str,
+    old: Job | None,
+    trigger: Trigger | None,
+    *,
+    at_front: bool = False,
+) -> None:
+    if old is not None:
+        old.delete(pipeline=pipe, remove_from_queue=False)
+    target.enqueue_call(
+        function,
+        args=tuple(args),
+        job_id=job_id,
+        timeout=JOB_TIMEOUT_SECONDS,
+        result_ttl=0,
+        failure_ttl=FAILURE_TTL_SECONDS,
+        description=job_id,
+        meta={"trigger": trigger.value} if trigger else None,
+        retry=Retry(max=len(CRASH_RETRIES), interval=list(CRASH_RETRIES)),
+        at_front=at_front,
+        pipeline=pipe,
+    )
+
+
+def _note(pipe: Any, announcement: Announcement) -> None:
+    key = announcement_key(announcement.batch)
+    pipe.hincrby(key, announcement.trigger.value, 1)
+    if announcement.user_metadata is not None:
+        pipe.hset(key, "user_metadata", announcement.user_metadata)
+    pipe.expire(key, ANNOUNCEMENT_TTL_SECONDS)
+
+
+def _hash(reply: Any) -> dict[Any, Any]:
+    return dict(reply)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
