@@ -1,0 +1,178 @@
+"""The order of events for a delivery: read, verify, understand, enqueue, and only then acknowledge."""
+
+import gc
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from receiver import logs
+from receiver.bodies import read_body
+from receiver.errors import (
+    BodyTooLarge,
+    BodyTooSlow,
+    ClientGone,
+    Refusal,
+    SignatureRefused,
+    Unavailable,
+)
+from receiver.events import Ignored, parse_event
+from receiver.intake import Intake
+from receiver.signatures import Headers, Kind, Verified
+from workers.contract import Announcement, Outcome, Trigger
+
+BODY_SECONDS = 10.0
+RETRY_AFTER_SECONDS = 5
+
+TRIGGERS = {Kind.STATIC: Trigger.WEBHOOK, Kind.DYNAMIC: Trigger.DYNAMIC}
+
+Verify = Callable[[Headers, bytes, float], Verified]
+
+
+def _answer(status: int, word: str, headers: dict[str, str] | None = None) -> Response:
+    return Response(f'{{"status":"{word}"}}', status, headers, media_type="application/json")
+
+
+def _unavailable() -> Response:
+    return _answer(503, "unavailable", {"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+class Webhook:
+    """The one endpoint Gemini knows."""
+
+    def __init__(self, verify: Verify, intake: Intake, max_body_bytes: int) -> None:
+        self._verify = verify
+        self._intake = intake
+        self._max_body_bytes = max_body_bytes
+        self._refused = logs.Flood("refused")
+        self._dropped = logs.Flood("dropped")
+        self._unavailable = logs.Flood("unavailable", logging.ERROR)
+        self._unusable = logs.Flood("unusable", logging.ERROR)
+        self._ignored = logs.Flood("ignored", logging.INFO)
+
+    async def receive(self, request: Request) -> Response:
+        try:
+            body = await read_body(request, self._max_body_bytes, BODY_SECONDS)
+            verified = self._verify(request.scope["headers"], body, time.time())
+            return await self._acknowledge(verified)
+        except Refusal as refusal:
+            return self._refuse(refusal)
+
+    async def _acknowledge(self, verified: Verified) -> Response:
+        event = parse_event(verified.payload)
+        if isinstance(event, Ignored):
+            (self._unusable if event.is_error else self._ignored).note(event.reason)
+            return _answer(200, "ignored")
+        trigger = TRIGGERS[verified.kind]
+        metadata = event.user_metadata if verified.kind is Kind.DYNAMIC else None
+        if event.metadata_dropped and verified.kind is Kind.DYNAMIC:
+            logs.warning("user_metadata_dropped", batch=event.batch)
+        outcome = await self._intake.announce(Announcement(event.batch, trigger, metadata))
+        logs.info(outcome.value, batch=event.batch, trigger=trigger.value, type=event.type)
+        return _answer(200, "accepted" if outcome is Outcome.ACCEPTED else "duplicate")
+
+    def _refuse(self, refusal: Refusal) -> Response:
+        if isinstance(refusal, SignatureRefused):
+            self._refused.note(str(refusal))
+            return _answer(401, "refused")
+        if isinstance(refusal, Unavailable):
+            self._unavailable.note(str(refusal))
+            return _unavailable()
+        self._dropped.note(str(refusal))
+        if isinstance(refusal, BodyTooLarge):
+            return _answer(413, "too large", {"Connection": "close"})
+        if isinstance(refusal, BodyTooSlow | ClientGone):
+            return _answer(408, "too slow", {"Connection": "close"})
+        return _unavailable()
+
+
+class Health:
+    """Whether this process lives, and whether it can do its work."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+
+    async def live(self, _request: Request) -> Response:
+        return _answer(200, "ok")
+
+    async def ready(self, _request: Request) -> Response:
+        return _answer(200, "ok") if await self._intake.is_ready() else _unavailable()
+
+
+class LastResort:
+    """Nothing that goes wrong in here is the sender's fault: it is told to come back, never a 500."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except Exception as error:  # noqa: BLE001 - the last resort
+            # The traceback's message could quote what was sent; its place and type can't.
+            logs.error("unexpected", error=type(error).__name__, at=_place(error))
+            if not has_started:
+                await _unavailable()(scope, receive, send)
+
+
+def build(*, path: str, max_body_bytes: int, verify: Verify, intake: Intake) -> Starlette:
+    """The application, given its collaborators. It closes `intake` when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        _calm_garbage_collector()
+        yield
+        intake.close()
+
+    webhook = Webhook(verify, intake, max_body_bytes)
+    health = Health(intake)
+    app = Starlette(
+        routes=[
+            Route(path, webhook.receive, methods=["POST"]),
+            Route("/healthz", health.live, methods=["GET"]),
+            Route("/readyz", health.ready, methods=["GET"]),
+        ],
+        middleware=[Middleware(LastResort)],
+        exception_handlers={HTTPException: _no_such_thing},
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+async def _no_such_thing(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    word = HTTPStatus(error.status_code).phrase.lower()
+    return _answer(error.status_code, word, dict(error.headers or {}))
+
+
+def _place(error: Exception) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}" if trace else "?"
+
+
+def _calm_garbage_collector() -> None:
+    # Full collections of all that was imported make the slowest answers: without them the p99 at 500 events a
+    # second went from 11.5 to 1.9 ms.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)

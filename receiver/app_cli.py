@@ -1,0 +1,109 @@
+"""`batch-receiver serve`: settings in, a listening server out."""
+
+import resource
+import signal
+import socket
+from pathlib import Path
+
+import click
+import uvicorn
+from starlette.applications import Starlette
+
+from receiver import app, logs, settings
+from receiver.errors import SettingsError
+from receiver.intake import Intake, connect
+from receiver.keyring import SecretFile
+from receiver.signatures import Headers, Keys, Verified, verify
+
+_BACKLOG = 1024
+_GRACE_SECONDS = 5
+
+
+class CannotStart(click.ClickException):
+    exit_code = 2
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=8080, show_default=True, type=click.IntRange(0, 65_535), help="0 takes a free one."
+)
+def serve(host: str, port: int) -> None:
+    """Run the webhook endpoint.
+
+    Example: WEBHOOK_SIGNING_SECRET=whsec_… batch-receiver serve --host 0.0.0.0 --port 8080
+    """
+    logs.configure()
+    try:
+        configured = settings.load(settings.read_environment(Path.cwd()))
+        application = _assemble(configured)
+    except SettingsError as error:
+        raise CannotStart(str(error)) from None
+    listener = _listen(host, port)
+    config = uvicorn.Config(
+        application,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    _allow_many_connections()
+    # uvicorn ends gracefully at these signals, then raises them once more for whoever handled them before.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    _Server(config, _url(listener, host, configured.path)).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, url: str) -> None:
+        super().__init__(config)
+        self._url = url
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        logs.logger.info("listening on %s", self._url)
+
+
+def _assemble(configured: settings.Settings) -> Starlette:
+    secret_file = SecretFile(configured.secret_file) if configured.secret_file else None
+
+    def check(headers: Headers, body: bytes, now: float) -> Verified:
+        from_file = secret_file.secrets() if secret_file else ()
+        return verify(headers, body, now, Keys(from_file + configured.secrets, configured.tolerance_seconds))
+
+    return app.build(
+        path=configured.path,
+        max_body_bytes=configured.max_body_bytes,
+        verify=check,
+        intake=Intake(connect(configured.redis_url)),
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise click.ClickException(f"Can't listen on {host} port {port}: {error.strerror}.") from None
+    return listener
+
+
+def _url(listener: socket.socket, host: str, path: str) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{listener.getsockname()[1]}{path}"
+
+
+def _allow_many_connections() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,184 @@
+"""Into Redis: everything that waits at the moment is announced in one call, and nobody waits for long.
+
+A call runs in a thread. While one is on its way, whoever comes waits for the next: the more requests there
+are, the more of them share a round trip and an fsync. A call that a frozen Redis or a dead connection holds
+up does not hold up the others: after `LATE_SECONDS` the next group sets off beside it, on its own connection.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from receiver import logs
+from receiver.errors import QueueUnavailable
+from workers import contract
+from workers.contract import Announcement, Outcome
+
+# Gemini gives up on an answer after a few seconds; the design promises two.
+ANSWER_SECONDS = 1.7
+LATE_SECONDS = 0.25
+MAX_CALLS = 4
+MAX_GROUP = 64
+MAX_WAITING = 10_000
+
+_SOCKET_SECONDS = 1.0
+
+Announce = Callable[[Redis, Sequence[Announcement]], list[Outcome]]
+_Result = Outcome | Exception
+
+
+def connect(url: str) -> Redis:
+    """A client that fails at once instead of trying ten times for five seconds each, as redis-py 8 would."""
+    return Redis.from_url(
+        url,
+        socket_timeout=_SOCKET_SECONDS,
+        socket_connect_timeout=_SOCKET_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+        max_connections=4 * MAX_CALLS,
+        health_check_interval=0,
+    )
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    announcement: Announcement
+    answer: asyncio.Future[Outcome]
+
+
+class Intake:
+    """The only way from the receiver into the queue. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        connection: Redis,
+        announce: Announce = contract.announce,
+        *,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
+        self._connection = connection
+        self._announce = announce
+        self._answer_seconds = answer_seconds
+        self._waiting: deque[_Waiting] = deque()
+        self._calls = 0
+        self._late_calls = 0
+        self._ping: asyncio.Future[bool] | None = None
+        self._threads = ThreadPoolExecutor(MAX_CALLS, thread_name_prefix="announce")
+        self._ping_thread = ThreadPoolExecutor(1, thread_name_prefix="ping")
+
+    async def announce(self, announcement: Announcement) -> Outcome:
+        """Have a batch enqueued. When this returns, Redis holds the job.
+
+        Raises:
+            QueueUnavailable: it may or may not be there; the sender has to try again.
+        """
+        if len(self._waiting) >= MAX_WAITING:
+            raise QueueUnavailable("too many deliveries wait for Redis")
+        waiting = _Waiting(announcement, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self._set_off()
+        try:
+            async with asyncio.timeout(self._answer_seconds):
+                return await waiting.answer
+        except TimeoutError:
+            raise QueueUnavailable("Redis did not answer in time") from None
+
+    async def is_ready(self) -> bool:
+        """Whether Redis answers. Many who ask at once share one question."""
+        if self._ping is None or self._ping.done():
+            loop = asyncio.get_running_loop()
+            self._ping = loop.run_in_executor(self._ping_thread, self._answers)
+        try:
+            async with asyncio.timeout(self._answer_seconds):
+                return await asyncio.shield(self._ping)
+        except TimeoutError:
+            return False
+
+    def close(self) -> None:
+        """Let go of threads and connections. Calls under way end by their own timeouts."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._ping_thread.shutdown(wait=False, cancel_futures=True)
+        self._connection.close()
+
+    def _set_off(self) -> None:
+        if self._calls > self._late_calls or self._calls >= MAX_CALLS:
+            return
+        group = self._next_group()
+        if not group:
+            return
+        loop = asyncio.get_running_loop()
+        self._calls += 1
+        call = loop.run_in_executor(self._threads, self._announce_group, [w.announcement for w in group])
+        lateness = _Lateness()
+        lateness.timer = loop.call_later(LATE_SECONDS, self._be_late, lateness)
+        call.add_done_callback(partial(self._arrive, group, lateness))
+
+    def _next_group(self) -> list[_Waiting]:
+        group: list[_Waiting] = []
+        while self._waiting and len(group) < MAX_GROUP:
+            waiting = self._waiting.popleft()
+            if not waiting.answer.done():  # done: its sender has been told to come back
+                group.append(waiting)
+        return group
+
+    def _be_late(self, lateness: "_Lateness") -> None:
+        lateness.is_late = True
+        self._late_calls += 1
+        self._set_off()
+
+    def _arrive(
+        self, group: Sequence[_Waiting], lateness: "_Lateness", call: asyncio.Future[list[_Result]]
+    ) -> None:
+        self._calls -= 1
+        if lateness.is_late:
+            self._late_calls -= 1
+        elif lateness.timer is not None:
+            lateness.timer.cancel()
+        if not call.cancelled():
+            for waiting, result in zip(group, call.result(), strict=True):
+                if waiting.answer.done():
+                    continue
+                if isinstance(result, Exception):
+                    waiting.answer.set_exception(result)
+                else:
+                    waiting.answer.set_result(result)
+        self._set_off()
+
+    def _announce_group(self, announcements: Sequence[Announcement]) -> list[_Result]:
+        """In a thread: an outcome or a QueueUnavailable for each, whatever happens."""
+        try:
+            return list(self._announce(self._connection, announcements))
+        except (RedisConnectionError, RedisTimeoutError) as error:
+            return [_unavailable(error) for _ in announcements]
+        except Exception as error:  # noqa: BLE001 - whatever it is, the sender is told to try again
+            if len(announcements) == 1:
+                return [_unavailable(error)]
+        # Redis answered, but not to all of this: one broken record must not be its neighbours' trouble.
+        return [self._announce_group([announcement])[0] for announcement in announcements]
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self._connection.ping())
+        except (RedisError, OSError):
+            return False
+
+
+@dataclass(slots=True)
+class _Lateness:
+    is_late: bool = False
+    timer: asyncio.TimerHandle | None = None
+
+
+def _unavailable(error: Exception) -> QueueUnavailable:
+    if not isinstance(error, RedisError):
+        logs.error("announce_failed", error=type(error).__name__)
+    return QueueUnavailable(f"Redis did not take the job ({type(error).__name__})")

@@ -1,0 +1,74 @@
+"""Log lines: a constant event name with fields, and a limit on what a flood may write."""
+
+import asyncio
+import json
+import logging
+import re
+import sys
+
+logger = logging.getLogger("receiver")
+
+_PLAIN = re.compile(r"[A-Za-z0-9._:/@+-]+")
+_MAX_VALUE_CHARACTERS = 200
+
+
+def configure() -> None:
+    """Log to standard error, and keep uvicorn's own chatter about single requests out of it."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    # Below this uvicorn writes a line for every malformed request: anybody could fill the disk.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("rq").setLevel(logging.WARNING)
+
+
+def line(event: str, **fields: object) -> str:
+    """`event=accepted batch=abc trigger=webhook`. A value with anything unusual in it is quoted as JSON."""
+    return " ".join([f"event={event}", *(f"{name}={_value(value)}" for name, value in fields.items())])
+
+
+def info(event: str, **fields: object) -> None:
+    logger.info("%s", line(event, **fields))
+
+
+def warning(event: str, **fields: object) -> None:
+    logger.warning("%s", line(event, **fields))
+
+
+def error(event: str, **fields: object) -> None:
+    logger.error("%s", line(event, **fields))
+
+
+class Flood:
+    """One event that strangers can cause: written at once, then at most once an interval with a count."""
+
+    def __init__(self, event: str, level: int = logging.WARNING, *, interval_seconds: float = 1.0) -> None:
+        self._event = event
+        self._level = level
+        self._interval_seconds = interval_seconds
+        self._unsaid = 0
+        self._reason = ""
+        self._window: asyncio.TimerHandle | None = None
+
+    def note(self, reason: str) -> None:
+        """Count one. Called in an event loop, which writes what is left over at the interval's end."""
+        self._unsaid += 1
+        self._reason = reason
+        if self._window is None:
+            self._say()
+
+    def _say(self) -> None:
+        self._window = None
+        if not self._unsaid:
+            return
+        logger.log(self._level, "%s", line(self._event, count=self._unsaid, reason=self._reason))
+        self._unsaid = 0
+        self._window = asyncio.get_running_loop().call_later(self._interval_seconds, self._say)
+
+
+def _value(value: object) -> str:
+    text = str(value)
+    if len(text) > _MAX_VALUE_CHARACTERS:
+        text = text[:_MAX_VALUE_CHARACTERS] + "…"
+    return text if _PLAIN.fullmatch(text) else json.dumps(text)
