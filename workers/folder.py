@@ -1,0 +1,347 @@
+"""A bucket in a folder: plain files, durable before they are visible.
+
+What must appear whole is written to `.staging/` in the root, synced and renamed, and the directories on
+its path are synced. A writer holds a lock on its staged file, so that what a killed one left behind is
+told from work in progress without guessing by its age.
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+from stat import S_ISREG
+from types import TracebackType
+from typing import Self
+from urllib.parse import unquote, urlsplit
+
+from workers.errors import BucketUnavailable, SettingsError, WorkerError
+from workers.storage import BucketRefused, DiskFull, MissingObject, check_name, check_prefix
+
+_ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+# How often to make a directory again that others remove, as empty, just when it is needed.
+_ATTEMPTS = 50
+_BUFFER = 1 << 20
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_MODE = 0o666  # less the umask, as open() does.
+
+
+class Folder:
+    """`Bucket` in the folder of a `file:///` URL, which is created where it is missing."""
+
+    def __init__(self, url: str, *, concurrency: int | None = None) -> None:
+        parts = urlsplit(url)
+        path = unquote(parts.path)
+        if parts.netloc not in {"", "localhost"} or not path.startswith("/") or parts.query or parts.fragment:
+            raise SettingsError("STORAGE_URL of a folder must be file:/// and an absolute path.")
+        self.root = Path(os.path.normpath(path))
+        self.url = self.root.as_uri()
+        self.concurrency = concurrency
+        self.staging = self.root / ".staging"
+        with self.translated():
+            missing = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
+            for folder in reversed(missing):
+                folder.mkdir(exist_ok=True)
+                _sync(folder.parent)
+
+    @cached_property
+    def ignores_case(self) -> bool:
+        with self.translated():
+            probe = _StagedFile(self, self.staging / "probe")
+            try:
+                return probe.path.with_name(probe.path.name.swapcase()).exists()
+            finally:
+                probe.discard()
+
+    def get(self, name: str) -> bytes | None:
+        path = self._path(name)
+        with self.translated():
+            try:
+                return path.read_bytes()
+            except _ABSENT:
+                return None
+
+    def size(self, name: str) -> int | None:
+        path = self._path(name)
+        with self.translated():
+            try:
+                found = path.stat()
+            except _ABSENT:
+                return None
+        return found.st_size if S_ISREG(found.st_mode) else None
+
+    def read(self, name: str, chunk: int = 1 << 20, start: int = 0) -> Iterator[bytes]:
+        path = self._path(name)
+        with self.translated():
+            try:
+                file = path.open("rb", buffering=0)
+            except _ABSENT:
+                raise MissingObject(f"{name} is not, or no longer, in {self.url}.") from None
+        with file:
+            file.seek(start)
+            while True:
+                with self.translated():
+                    data = file.read(chunk)
+                if not data:
+                    return
+                yield data
+
+    def put(self, name: str, data: bytes, content_type: str) -> None:
+        with self.writer(name, content_type) as writer:
+            writer.write(data)
+
+    def writer(self, name: str, content_type: str) -> "_StagedFile":  # noqa: ARG002 - files keep no type.
+        path = self._path(name)
+        with self.translated():
+            return _StagedFile(self, path)
+
+    def list(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """See `Bucket`. Holds the names of one directory at a time, about 100 bytes each."""
+        folder = check_prefix(prefix)
+        with self.translated():
+            yield from self._walk(folder + "/" if folder else "")
+
+    def delete(self, names: Iterable[str]) -> None:
+        for name in names:
+            path = self._path(name)
+            with self.translated(), suppress(*_ABSENT):
+                path.unlink()
+
+    def delete_tree(self, prefix: str) -> None:
+        folder = self.root / check_name(prefix.removesuffix("/"))
+        with self.translated():
+            for _ in range(_ATTEMPTS):
+                _remove_tree(folder)
+                if not folder.exists():
+                    break
+            for parent in folder.relative_to(self.root).parents[:-1]:
+                with suppress(OSError):
+                    (self.root / parent).rmdir()
+        self.sweep_staging()
+
+    def sweep_staging(self, older_than_seconds: float = 0) -> int:
+        """Remove staged files whose writer is gone; returns how many."""
+        del older_than_seconds
+        swept = 0
+        with self.translated():
+            for path in self.staging.glob("*"):
+                with suppress(FileNotFoundError), path.open("rb") as file:
+                    try:
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    except BlockingIOError:
+                        continue
+                    path.unlink()
+                    swept += 1
+            self.remove_staging()
+        return swept
+
+    def outputs(self, folder: str) -> "_FolderSink":
+        path = self._path(folder)
+        with self.translated():
+            self.make_parents(path / "_")
+            return _FolderSink(self, path)
+
+    def make_parents(self, path: Path) -> None:
+        """Make the missing directories above `path`; never the root itself, which may be unmounted."""
+        missing = []
+        folder = path.parent
+        while folder != self.root and not folder.is_dir():
+            missing.append(folder)
+            folder = folder.parent
+        for folder in reversed(missing):
+            folder.mkdir(exist_ok=True)
+
+    def remove_staging(self) -> None:
+        with suppress(OSError):
+            self.staging.rmdir()
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self.translation(error) from error
+
+    def translation(self, error: OSError) -> WorkerError:
+        """What an operating system's error means for the batch."""
+        if error.errno in _NO_ROOM:
+            return DiskFull(
+                f"No room left in {self.url} ({error.strerror}): free space, then replay the batch."
+            )
+        if error.errno in _NOT_ALLOWED:
+            return BucketRefused(
+                f"No permission to use {self.url} ({error.strerror}): let this user write there."
+            )
+        return BucketUnavailable(f"{self.url} did not answer as a folder should: {error.strerror}.")
+
+    def _path(self, name: str) -> Path:
+        return self.root / check_name(name)
+
+    def _walk(self, prefix: str) -> Iterator[tuple[str, int]]:
+        try:
+            with os.scandir(self.root / prefix) as entries:
+                # A directory sorts as the names below it do: "a.json" comes before "a/b.json".
+                names = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries)
+        except _ABSENT:
+            return
+        for name in names:
+            if name.endswith("/"):
+                if prefix or name != ".staging/":
+                    yield from self._walk(prefix + name)
+            else:
+                with suppress(FileNotFoundError):
+                    yield prefix + name, (self.root / prefix / name).stat().st_size
+
+
+class _StagedFile:
+    """A file that appears at `target`, whole and durable, when its block ends without an error."""
+
+    def __init__(self, folder: Folder, target: Path) -> None:
+        self._folder = folder
+        self._target = target
+        for _ in range(_ATTEMPTS):
+            self.path = folder.staging / secrets.token_hex(16)
+            try:
+                self._file = os.fdopen(os.open(self.path, _CREATE, _MODE), "wb", buffering=_BUFFER)
+            except FileNotFoundError:
+                folder.staging.mkdir(exist_ok=True)
+                continue
+            with suppress(BlockingIOError):
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(self._file.fileno()).st_nlink:
+                    return
+            self._file.close()  # a sweep was quicker than the lock.
+        raise FileNotFoundError(errno.ENOENT, "its staging directory does not stay")
+
+    def write(self, data: bytes, /) -> None:
+        with self._folder.translated():
+            self._file.write(data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                with self._folder.translated():
+                    self._file.flush()
+                    os.fsync(self._file.fileno())
+                    self._publish()
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        self.path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._file.close()
+        self._folder.remove_staging()
+
+    def _publish(self) -> None:
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._folder.make_parents(self._target)
+                self.path.replace(self._target)
+            except FileNotFoundError:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+            else:
+                break
+        # All of them, up to the root: another process may have made one and not synced it yet.
+        for parent in self._target.parents:
+            _sync(parent)
+            if parent == self._folder.root:
+                break
+
+
+class _FolderSink:
+    """Files below one directory, written in place: nobody reads them before the batch is committed."""
+
+    def __init__(self, folder: Folder, path: Path) -> None:
+        self._folder = folder
+        self._path = path
+        self._fd = os.open(path, _DIRECTORY)
+
+    def put(self, name: str, data: bytes, content_type: str) -> None:  # noqa: ARG002 - files keep no type.
+        check_name(name)
+        try:
+            self._write(name, data)
+        except OSError as error:
+            raise self._folder.translation(error) from error
+
+    def _write(self, name: str, data: bytes) -> None:
+        for _ in range(_ATTEMPTS):
+            try:
+                file = os.open(name, _CREATE, _MODE, dir_fd=self._fd)
+            except FileExistsError:
+                self._replace_if_different(name, data)
+                return
+            except FileNotFoundError:
+                self._folder.make_parents(self._path / name)
+                continue
+            try:
+                while data:
+                    data = data[os.write(file, data) :]
+            finally:
+                os.close(file)
+            return
+
+    def _replace_if_different(self, name: str, data: bytes) -> None:
+        path = self._path / name
+        if path.read_bytes() != data:
+            with _StagedFile(self._folder, path) as staged:
+                staged.write(data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                with self._folder.translated():
+                    _sync_file_system(self._fd)
+        finally:
+            os.close(self._fd)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, _DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_file_system(descriptor: int) -> None:
+    """Make durable all that was written to the file system of `descriptor`, in one call where there is one.
+
+    Linux's syncfs(2) also reports what failed to be written since the descriptor was opened.
+    """
+    library = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(library, "syncfs"):
+        os.sync()
+    elif library.syncfs(descriptor):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _remove_tree(folder: Path) -> None:
+    for _, folders, files, descriptor in os.fwalk(folder, topdown=False):
+        for name in files:
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=descriptor)
+        for name in folders:
+            with suppress(OSError):
+                os.rmdir(name, dir_fd=descriptor)
+    with suppress(OSError):
+        folder.rmdir()

@@ -1,0 +1,144 @@
+"""The bucket as the rest of the package sees it: a folder or an object store behind one small protocol.
+
+`open_bucket` is the only place that looks at the scheme of `STORAGE_URL`; `workers.folder` and
+`workers.objectstore` translate their own errors into the tree of `workers.errors`:
+
+    Transient
+    ├── BucketUnavailable   the store or the disk did not answer as it should
+    └── MissingObject       gone between being seen and being read: look again
+    Permanent
+    ├── DiskFull            no room left, a quota or a size limit reached
+    └── BucketRefused       credentials, permissions, or no such bucket
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from workers.errors import Permanent, SettingsError, Transient
+
+_BAD_NAME = re.compile(r"(?:\A|/)\.{0,2}(?:/|\Z)|\0")
+_OBJECT_STORES = ("s3", "gs", "az", "memory")
+
+
+class MissingObject(Transient):
+    pass
+
+
+class DiskFull(Permanent):
+    pass
+
+
+class BucketRefused(Permanent):
+    pass
+
+
+class Writer(Protocol):
+    def write(self, data: bytes, /) -> None: ...
+
+
+class OutputSink(Protocol):
+    """Takes many small objects below one folder. Used by one thread, as a context manager."""
+
+    def put(self, name: str, data: bytes, content_type: str) -> None:
+        """Store `data` as `name`, relative to the sink's folder; may return before it is stored.
+
+        Raises:
+            WorkerError: this put, or an earlier one, failed; nothing put from now on is stored.
+        """
+
+
+class Bucket(Protocol):
+    """Objects under names of `/`-joined segments, exactly as given: nothing is encoded on the way.
+
+    Every method raises `ValueError` for a name with an empty, `.` or `..` segment, a leading or trailing
+    slash or a NUL, `BucketUnavailable` for what may heal and a `Permanent` error for what will not.
+    An instance may be shared by threads and carried over a fork.
+    """
+
+    @property
+    def url(self) -> str:
+        """Where it is, for people: no credentials."""
+
+    @property
+    def ignores_case(self) -> bool:
+        """Whether `a` and `A` are the same object, as in a folder on some file systems."""
+
+    def get(self, name: str) -> bytes | None:
+        """The whole object, or None where there is none."""
+
+    def size(self, name: str) -> int | None:
+        """Its size in bytes, or None where there is none."""
+
+    def read(self, name: str, chunk: int = 1 << 20, start: int = 0) -> Iterator[bytes]:
+        """The object from byte `start` on, in pieces of at most `chunk` bytes.
+
+        Raises:
+            MissingObject: there is none, when the first piece is asked for.
+        """
+
+    def put(self, name: str, data: bytes, content_type: str) -> None:
+        """Store or replace an object: atomic, and durable when it returns."""
+
+    def writer(self, name: str, content_type: str) -> AbstractContextManager[Writer]:
+        """Like `put`, in pieces and flat memory: the object appears when the block ends without an error."""
+
+    def list(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Name and size in bytes of every object below the folder `prefix` ("" for all), sorted by name."""
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Delete objects; those that are missing already are fine."""
+
+    def delete_tree(self, prefix: str) -> None:
+        """Delete everything below the folder `prefix`, and what killed writers left behind anywhere."""
+
+    def outputs(self, folder: str) -> AbstractContextManager[OutputSink]:
+        """A sink for objects below `folder`: durable when the block ends without an error."""
+
+
+def open_bucket(url: str, env: Mapping[str, str], *, concurrency: int | None = None) -> Bucket:
+    """The bucket at `url`: `file:///path` (created if missing), `s3://`, `gs://` or `az://bucket/prefix`.
+
+    Args:
+        url: the value of STORAGE_URL.
+        env: where credentials and endpoint are looked up, under each cloud's usual names.
+        concurrency: how many objects a sink writes at once; None for what measured best.
+
+    Raises:
+        SettingsError: the URL is none of these.
+        BucketRefused: the folder cannot be created.
+    """
+    # Imported here: a folder needs no obstore, which takes longer to load than all the rest.
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        from workers.folder import Folder  # noqa: PLC0415
+
+        return Folder(url, concurrency=concurrency)
+    if parts.scheme in _OBJECT_STORES:
+        from workers.objectstore import ObjectStore  # noqa: PLC0415
+
+        return ObjectStore(url, env, concurrency=concurrency)
+    raise SettingsError("STORAGE_URL must be file:///path, s3://bucket/prefix, gs://… or az://….")
+
+
+def check_name(name: str) -> str:
+    """`name`, if it can be an object's.
+
+    Raises:
+        ValueError: it is empty, has an empty, `.` or `..` segment, a slash at an end, or a NUL.
+    """
+    if _BAD_NAME.search(name):
+        raise ValueError(f"not an object's name: {name!r}")
+    return name
+
+
+def check_prefix(prefix: str) -> str:
+    """`prefix` as a folder's name without its trailing slash; "" stays as it is.
+
+    Raises:
+        ValueError: it cannot be a folder's name.
+    """
+    folder = prefix.removesuffix("/")
+    return check_name(folder) if prefix else ""
