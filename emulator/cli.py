@@ -1,0 +1,93 @@
+"""`batch-receiver emulator`."""
+
+import signal
+import socket
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+import uvicorn
+
+from emulator.app import create_app
+from emulator.settings import Settings
+from emulator.world import World
+
+_SHUTDOWN_SECONDS = 1
+
+
+class _Server(uvicorn.Server):
+    """Says where it listens, once it does."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for each in sockets or []:
+            host, port = each.getsockname()[:2]
+            click.echo(f"emulator: listening on http://{f'[{host}]' if ':' in host else host}:{port}")
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=0, show_default=True, help="Port to listen on; 0 for a free one.")
+@click.option("--api-key", help="The only API key to accept. Default: any.")
+@click.option("--seconds", default=1.0, show_default=True, help="How long a batch takes.")
+@click.option(
+    "--retry-first", default=0.1, show_default=True, help="Seconds before a delivery's 2nd attempt."
+)
+@click.option(
+    "--retry-max", default=5.0, show_default=True, help="Longest pause between attempts, in seconds."
+)
+@click.option("--give-up", default=86_400.0, show_default=True, help="Seconds until a webhook is disabled.")
+@click.option(
+    "--dynamic-signature",
+    type=click.Choice(["v1a", "jwt"]),
+    default="v1a",
+    show_default=True,
+    help="How deliveries to a job's own webhooks are signed.",
+)
+@click.option("--audience", help="The JWT's audience. Default: the address that it is sent to.")
+def emulator(
+    host: str,
+    port: int,
+    api_key: str | None,
+    seconds: float,
+    retry_first: float,
+    retry_max: float,
+    give_up: float,
+    dynamic_signature: str,
+    audience: str | None,
+) -> None:
+    """Run a local Gemini: files, batches, webhooks and their deliveries, to develop and test against.
+
+    Point a client at it with GOOGLE_GEMINI_BASE_URL. Everything is gone when it ends.
+
+    Example: batch-receiver emulator --port 8090 --seconds 5
+    """
+    settings = Settings(
+        api_key=api_key,
+        batch_seconds=seconds,
+        retry_first_seconds=retry_first,
+        retry_max_seconds=retry_max,
+        give_up_seconds=give_up,
+        dynamic_signature=dynamic_signature,
+        audience=audience,
+    )
+    try:
+        listener = socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=1024
+        )
+    except OSError as error:
+        raise click.ClickException(
+            f"Can't listen on {host}, port {port}: {error.strerror or error}."
+        ) from None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn raises the signal again once it has shut down; its default action would leave the folder behind.
+        signal.signal(number, lambda *_: sys.exit(0))
+    with listener, tempfile.TemporaryDirectory(prefix="gemini-emulator-") as folder:
+        config = uvicorn.Config(
+            create_app(World(settings, Path(folder))),
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        )
+        _Server(config).run(sockets=[listener])

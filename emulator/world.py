@@ -1,0 +1,59 @@
+"""The whole local Gemini: its parts, and what ties a batch's end to its webhooks."""
+
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emulator.batches import Batch, Batches
+from emulator.deliveries import Courier
+from emulator.events import batch_event
+from emulator.faults import Faults
+from emulator.files import Files
+from emulator.settings import Settings
+from emulator.webhooks import Webhooks
+
+_REQUESTS_KEPT = 10_000
+
+
+@dataclass(slots=True)
+class Seen:
+    """A request to the API. `status` is None while it has no answer."""
+
+    method: str
+    path: str
+    range: str | None = None
+    status: int | None = None
+
+
+def event_of(batch: Batch) -> dict[str, Any]:
+    """What a webhook is told of a batch that ended."""
+    output_file = (batch.output or {}).get("responsesFile")
+    event = batch_event(batch.id, batch.state, output_file=output_file, error=batch.error)
+    return event if batch.user_metadata is None else {**event, "user_metadata": batch.user_metadata}
+
+
+class World:
+    """`folder` takes the files' bytes; all else is in memory."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self.settings = settings
+        self.faults = Faults()
+        self.files = Files(folder)
+        self.webhooks = Webhooks()
+        self.courier = Courier(settings, self.webhooks, self.faults)
+        self.batches = Batches(settings, self.files, self.faults, self.tell)
+        self.requests: deque[Seen] = deque(maxlen=_REQUESTS_KEPT)
+
+    def tell(self, batch: Batch) -> None:
+        """Announce a batch's end: to the addresses its job named instead of the registered webhooks, as the SDK's
+        documentation of `WebhookConfig.uris` says.
+        """
+        if batch.uris:
+            self.courier.announce_to(batch.uris, event_of(batch))
+        else:
+            self.courier.announce(event_of(batch))
+
+    async def close(self) -> None:
+        await self.batches.close()
+        await self.courier.close()
