@@ -13,9 +13,14 @@ from receiver import app, logs, settings
 from receiver.errors import SettingsError
 from receiver.intake import Intake, connect
 from receiver.keyring import SecretFile
+from receiver.protocol import limited_to
 from receiver.signatures import Headers, Keys, Verified, verify
 
 _BACKLOG = 1024
+_MAX_CONNECTIONS = 4096
+_OTHER_FILES = 64
+# Longer than a proxy keeps its idle connections: who closes first must not be the one who is sent a request.
+_KEEP_ALIVE_SECONDS = 130
 _GRACE_SECONDS = 5
 
 
@@ -43,16 +48,16 @@ def serve(host: str, port: int) -> None:
     config = uvicorn.Config(
         application,
         loop="uvloop",
-        http="httptools",
+        http=limited_to(_max_connections()),
         ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
         backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
-    _allow_many_connections()
     # uvicorn ends gracefully at these signals, then raises them once more for whoever handled them before.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
@@ -102,8 +107,11 @@ def _url(listener: socket.socket, host: str, path: str) -> str:
     return f"http://{shown}:{listener.getsockname()[1]}{path}"
 
 
-def _allow_many_connections() -> None:
+def _max_connections() -> int:
+    """As many as the process may have files, after asking for more."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    wanted = _MAX_CONNECTIONS + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return _MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else min(_MAX_CONNECTIONS, soft - _OTHER_FILES)
