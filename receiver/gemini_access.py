@@ -12,7 +12,7 @@ from receiver.errors import SettingsError
 
 DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
 
-_API_KEY = re.compile(r"[\x21-\x7e]+")
+_VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Access:
         api_key = (environ.get("GEMINI_API_KEY") or environ.get("GOOGLE_API_KEY") or "").strip()
         if not api_key:
             raise SettingsError("GEMINI_API_KEY is not set: webhooks belong to the project of an API key.")
-        if not _API_KEY.fullmatch(api_key):
+        if not _VISIBLE_ASCII.fullmatch(api_key):
             raise SettingsError("GEMINI_API_KEY holds characters that no API key has.")
         base_url = environ.get("GOOGLE_GEMINI_BASE_URL", "").strip().rstrip("/") or DEFAULT_BASE_URL
         if not is_https_or_loopback(base_url):
@@ -51,7 +51,7 @@ def is_https_or_loopback(url: str) -> bool:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:
         return False
-    if not parsed.host or parsed.userinfo:
+    if not parsed.host or parsed.userinfo or not _VISIBLE_ASCII.fullmatch(url):
         return False
     return parsed.scheme == "https" or (parsed.scheme == "http" and _is_loopback(parsed.host))
 

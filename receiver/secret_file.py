@@ -40,9 +40,9 @@ class Secret:
     def is_shown_as(self, shortened: str) -> bool:
         """Whether `shortened` can be this secret with a part left out.
 
-        Gemini lists secrets as `truncated_secret` and documents no form. Accepted are a start and an end around
-        dots or asterisks (`whsec_Zm…9v`), one of them missing, and either alone. Fewer than four characters
-        prove nothing.
+        Gemini lists secrets as `truncated_secret` and documents no form. Accepted are a start and an end
+        around dots or asterisks (`whsec_Zm…9v`), one of them missing, and either alone. Fewer than four
+        characters prove nothing.
         """
         bare, shortened = self._text.removeprefix(_PREFIX), shortened.removeprefix(_PREFIX)
         parts = _SHORTENED.fullmatch(shortened)
