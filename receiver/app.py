@@ -3,7 +3,7 @@
 import gc
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
@@ -35,7 +35,7 @@ RETRY_AFTER_SECONDS = 5
 
 TRIGGERS = {Kind.STATIC: Trigger.WEBHOOK, Kind.DYNAMIC: Trigger.DYNAMIC}
 
-Verify = Callable[[Headers, bytes, float], Verified]
+Verify = Callable[[Headers, bytes, float], Awaitable[Verified]]
 
 
 def _answer(status: int, word: str, headers: dict[str, str] | None = None) -> Response:
@@ -62,7 +62,7 @@ class Webhook:
     async def receive(self, request: Request) -> Response:
         try:
             body = await read_body(request, self._max_body_bytes, BODY_SECONDS)
-            verified = self._verify(request.scope["headers"], body, time.time())
+            verified = await self._verify(request.scope["headers"], body, time.time())
             return await self._acknowledge(verified)
         except Refusal as refusal:
             return self._refuse(refusal)
@@ -131,14 +131,16 @@ class LastResort:
                 await _unavailable()(scope, receive, send)
 
 
-def build(*, path: str, max_body_bytes: int, verify: Verify, intake: Intake) -> Starlette:
-    """The application, given its collaborators. It closes `intake` when it ends."""
+def build(
+    *, path: str, max_body_bytes: int, verify: Verify, intake: Intake, close: Callable[[], None]
+) -> Starlette:
+    """The application, given its collaborators. `close` is called when it ends."""
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         _calm_garbage_collector()
         yield
-        intake.close()
+        close()
 
     webhook = Webhook(verify, intake, max_body_bytes)
     health = Health(intake)

@@ -12,9 +12,8 @@ from starlette.applications import Starlette
 from receiver import app, logs, settings
 from receiver.errors import SettingsError
 from receiver.intake import Intake, connect
-from receiver.keyring import SecretFile
+from receiver.keyring import Keyring
 from receiver.protocol import limited_to
-from receiver.signatures import Headers, Keys, Verified, verify
 
 _BACKLOG = 1024
 _MAX_CONNECTIONS = 4096
@@ -75,17 +74,19 @@ class _Server(uvicorn.Server):
 
 
 def _assemble(configured: settings.Settings) -> Starlette:
-    secret_file = SecretFile(configured.secret_file) if configured.secret_file else None
+    keyring = Keyring(configured)
+    intake = Intake(connect(configured.redis_url))
 
-    def check(headers: Headers, body: bytes, now: float) -> Verified:
-        from_file = secret_file.secrets() if secret_file else ()
-        return verify(headers, body, now, Keys(from_file + configured.secrets, configured.tolerance_seconds))
+    def close() -> None:
+        keyring.close()
+        intake.close()
 
     return app.build(
         path=configured.path,
         max_body_bytes=configured.max_body_bytes,
-        verify=check,
-        intake=Intake(connect(configured.redis_url)),
+        verify=keyring.verify,
+        intake=intake,
+        close=close,
     )
 
 

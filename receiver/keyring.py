@@ -1,12 +1,14 @@
-"""The static secrets as they are now: from the settings, and from a file that may change while we run."""
+"""The keys as they are now: the settings' secrets, a file's that may change while we run, Google's public ones."""
 
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from receiver import logs
-from receiver.errors import SettingsError
-from receiver.signatures import SigningSecret, parse_secrets
+from receiver.errors import SettingsError, UnknownKey
+from receiver.jwks import Jwks
+from receiver.settings import Settings
+from receiver.signatures import Headers, Keys, SigningSecret, Verified, parse_secrets, verify
 
 LOOK_SECONDS = 1.0
 _MAX_FILE_BYTES = 64 * 1024
@@ -56,6 +58,43 @@ class SecretFile:
             )
         else:
             logs.info("secret_file_read", file=self._path, secrets=len(self._secrets))
+
+
+class Keyring:
+    """Verifies deliveries with whatever keys are valid at the moment."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises SettingsError where the secret file is missing or wrong."""
+        self._settings = settings
+        self._file = SecretFile(settings.secret_file) if settings.secret_file else None
+        self._jwks = Jwks(settings.jwks_url) if settings.jwks_url else None
+
+    async def verify(self, headers: Headers, body: bytes, now: float) -> Verified:
+        """`signatures.verify` with the keys of now; where newer public keys may help, once more with those.
+
+        Raises:
+            SignatureRefused: as `signatures.verify` does.
+            KeysUnavailable: it takes a public key, and there are none to be had.
+        """
+        try:
+            return verify(headers, body, now, self._keys())
+        except UnknownKey:
+            if self._jwks is None or not await self._jwks.renew():
+                raise
+        return verify(headers, body, now, self._keys())
+
+    def close(self) -> None:
+        if self._jwks is not None:
+            self._jwks.close()
+
+    def _keys(self) -> Keys:
+        from_file = self._file.secrets() if self._file else ()
+        return Keys(
+            from_file + self._settings.secrets,
+            self._settings.tolerance_seconds,
+            self._jwks.keys if self._jwks else None,
+            self._settings.audience,
+        )
 
 
 def _stamp(path: Path) -> _Stamp:

@@ -1,7 +1,9 @@
 """Is a delivery from Gemini? Pure: headers, body, clock and keys in, a verdict out.
 
 Standard Webhooks: the signed content is `{webhook-id}.{webhook-timestamp}.{raw body}`. Static webhooks sign
-it with `v1,<base64 HMAC-SHA256>` (https://github.com/standard-webhooks/standard-webhooks).
+it with `v1,<base64 HMAC-SHA256>` (https://github.com/standard-webhooks/standard-webhooks). Dynamic webhooks were
+seen to sign it with `v1a,<base64 Ed25519>` and no key id (python-genai #2927); their documentation puts a JWT
+into `webhook-signature` instead.
 """
 
 import base64
@@ -13,7 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from receiver.errors import SignatureRefused
+from receiver.errors import SignatureRefused, UnknownKey
+from receiver.events import Event, parse_event
+from receiver.public_keys import PublicKeys
+from receiver.tokens import is_token, read_token
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -24,6 +29,9 @@ _MAX_SECRETS = 16
 _MAX_ID_BYTES = 256
 _MAX_SIGNATURE_BYTES = 16 * 1024
 _MAX_ENTRIES = 16
+# Each costs one verification a key, and a rotation needs two.
+_MAX_ED25519_ENTRIES = 4
+_ED25519_BYTES = 64
 _TIMESTAMP = re.compile(rb"[0-9]{1,12}")
 
 
@@ -43,10 +51,12 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """All that a signature may be checked against."""
+    """All that a signature may be checked against. `public` is None where dynamic webhooks are off."""
 
     secrets: tuple[SigningSecret, ...]
     tolerance_seconds: int
+    public: PublicKeys | None = None
+    audience: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +87,24 @@ def verify(headers: Headers, body: bytes, now: float, keys: Keys) -> Verified:
     `headers` are raw pairs with names in lower case, `now` is Unix seconds.
 
     Raises:
+        UnknownKey: a dynamic signature that none of the public keys explains; newer keys might.
         SignatureRefused: missing, repeated, malformed, stale or forged, with a reason fit for a log.
     """
     entries = _one(headers, b"webhook-signature", _MAX_SIGNATURE_BYTES).split()
     if len(entries) > _MAX_ENTRIES:
         raise SignatureRefused("too many signatures")
+    if len(entries) == 1 and is_token(entries[0]):
+        return _verify_token(entries[0], headers, body, now, keys)
     content = _signed_content(headers, body, now, keys.tolerance_seconds)
-    signatures = [
-        value for scheme, _, value in (entry.partition(b",") for entry in entries) if scheme == b"v1"
-    ]
+    signatures = _of_scheme(b"v1", entries)
     if any(_is_signed_with(secret, content, signatures) for secret in keys.secrets):
         return Verified(Kind.STATIC, body)
+    if keys.public is not None:
+        dynamic = _ed25519_signatures(entries)
+        if any(keys.public.have_signed(signature, content) for signature in dynamic):
+            return Verified(Kind.DYNAMIC, body)
+        if dynamic:
+            raise UnknownKey("no public key matches")
     raise SignatureRefused("no signature matches")
 
 
@@ -117,15 +134,57 @@ def _one(headers: Headers, name: bytes, max_bytes: int) -> bytes:
 
 def _signed_content(headers: Headers, body: bytes, now: float, tolerance_seconds: int) -> bytes:
     delivery = _one(headers, b"webhook-id", _MAX_ID_BYTES)
+    timestamp = _fresh_timestamp(headers, now, tolerance_seconds)
+    return b"%b.%b.%b" % (delivery, timestamp, body)
+
+
+def _fresh_timestamp(headers: Headers, now: float, tolerance_seconds: int) -> bytes:
     timestamp = _one(headers, b"webhook-timestamp", _MAX_ID_BYTES)
     if not _TIMESTAMP.fullmatch(timestamp):
         raise SignatureRefused("malformed webhook-timestamp")
     if abs(now - int(timestamp)) > tolerance_seconds:
         raise SignatureRefused("stale webhook-timestamp")
-    return b"%b.%b.%b" % (delivery, timestamp, body)
+    return timestamp
+
+
+def _of_scheme(scheme: bytes, entries: Sequence[bytes]) -> list[bytes]:
+    return [value for name, _, value in (entry.partition(b",") for entry in entries) if name == scheme]
 
 
 def _is_signed_with(secret: SigningSecret, content: bytes, signatures: Sequence[bytes]) -> bool:
     # Compared as base64 text: there is nothing to decode that could be malformed.
     expected = binascii.b2a_base64(hmac.digest(secret.key, content, hashlib.sha256), newline=False)
     return any(hmac.compare_digest(expected, signature) for signature in signatures)
+
+
+def _ed25519_signatures(entries: Sequence[bytes]) -> list[bytes]:
+    signatures = []
+    for text in _of_scheme(b"v1a", entries)[:_MAX_ED25519_ENTRIES]:
+        try:
+            signature = base64.b64decode(text, validate=True)
+        except ValueError:
+            continue
+        if len(signature) == _ED25519_BYTES:
+            signatures.append(signature)
+    return signatures
+
+
+def _verify_token(token: bytes, headers: Headers, body: bytes, now: float, keys: Keys) -> Verified:
+    if keys.public is None:
+        raise SignatureRefused("a token, but dynamic webhooks are off")
+    if any(name == b"webhook-timestamp" for name, _ in headers):
+        _fresh_timestamp(headers, now, keys.tolerance_seconds)
+    claims = read_token(
+        token, now, keys.public, audience=keys.audience, tolerance_seconds=keys.tolerance_seconds
+    )
+    # The body is not signed. It may be missing or repeat the claims, never contradict them.
+    if body and not _says_the_same(body, claims):
+        raise SignatureRefused("a body that says something else than its token")
+    return Verified(Kind.DYNAMIC, claims)
+
+
+def _says_the_same(body: bytes, claims: bytes) -> bool:
+    said, signed = parse_event(body), parse_event(claims)
+    if isinstance(said, Event) and isinstance(signed, Event):
+        return (said.type, said.batch) == (signed.type, signed.batch)
+    return said == signed
