@@ -20,6 +20,7 @@ from typing import Self
 from urllib.parse import unquote, urlsplit
 
 from workers.errors import BucketUnavailable, SettingsError, WorkerError
+from workers.sink import Sink
 from workers.storage import BucketRefused, DiskFull, MissingObject, check_name, check_prefix
 
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
@@ -28,6 +29,9 @@ _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 # How often to make a directory again that others remove, as empty, just when it is needed.
 _ATTEMPTS = 50
 _BUFFER = 1 << 20
+# Measured: two threads take 0.7 of one's time, four are no faster; below eight files a group slows them.
+_CONCURRENCY = 2
+_GROUP = 32
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _MODE = 0o666  # less the umask, as open() does.
@@ -43,7 +47,7 @@ class Folder:
             raise SettingsError("STORAGE_URL of a folder must be file:/// and an absolute path.")
         self.root = Path(os.path.normpath(path))
         self.url = self.root.as_uri()
-        self.concurrency = concurrency
+        self.concurrency = concurrency or _CONCURRENCY
         self.staging = self.root / ".staging"
         with self.translated():
             missing = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
@@ -142,11 +146,20 @@ class Folder:
             self.remove_staging()
         return swept
 
-    def outputs(self, folder: str) -> "_FolderSink":
+    @contextmanager
+    def outputs(self, folder: str) -> Iterator[Sink]:
         path = self._path(folder)
         with self.translated():
-            self.make_parents(path / "_")
-            return _FolderSink(self, path)
+            self.make_parents(path / "any")
+            descriptor = os.open(path, _DIRECTORY)
+        try:
+            files = _Files(self, path, descriptor)
+            with Sink(files.store, threads=self.concurrency, group=_GROUP) as sink:
+                yield sink
+            with self.translated():
+                _sync_file_system(descriptor)
+        finally:
+            os.close(descriptor)
 
     def make_parents(self, path: Path) -> None:
         """Make the missing directories above `path`; never the root itself, which may be unmounted."""
@@ -262,56 +275,42 @@ class _StagedFile:
                 break
 
 
-class _FolderSink:
+class _Files:
     """Files below one directory, written in place: nobody reads them before the batch is committed."""
 
-    def __init__(self, folder: Folder, path: Path) -> None:
+    def __init__(self, folder: Folder, path: Path, descriptor: int) -> None:
         self._folder = folder
         self._path = path
-        self._fd = os.open(path, _DIRECTORY)
+        self._descriptor = descriptor
 
-    def put(self, name: str, data: bytes, content_type: str) -> None:  # noqa: ARG002 - files keep no type.
-        check_name(name)
+    def store(self, name: str, data: bytes, _content_type: str) -> None:
         try:
-            self._write(name, data)
+            self._store(name, data)
         except OSError as error:
             raise self._folder.translation(error) from error
 
-    def _write(self, name: str, data: bytes) -> None:
-        for _ in range(_ATTEMPTS):
-            try:
-                file = os.open(name, _CREATE, _MODE, dir_fd=self._fd)
-            except FileExistsError:
-                self._replace_if_different(name, data)
-                return
-            except FileNotFoundError:
-                self._folder.make_parents(self._path / name)
-                continue
-            try:
-                while data:
-                    data = data[os.write(file, data) :]
-            finally:
-                os.close(file)
+    def _store(self, name: str, data: bytes) -> None:
+        try:
+            file = os.open(name, _CREATE, _MODE, dir_fd=self._descriptor)
+        except FileNotFoundError:
+            self._folder.make_parents(self._path / name)
+            file = os.open(name, _CREATE, _MODE, dir_fd=self._descriptor)
+        except FileExistsError:
+            self._replace_if_different(name, data)
             return
+        try:
+            written = os.write(file, data)
+            while written < len(data):
+                written += os.write(file, data[written:])
+        finally:
+            os.close(file)
 
     def _replace_if_different(self, name: str, data: bytes) -> None:
+        """Of a resumed run, or of another worker that is writing the same at this moment."""
         path = self._path / name
         if path.read_bytes() != data:
             with _StagedFile(self._folder, path) as staged:
                 staged.write(data)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:
-                with self._folder.translated():
-                    _sync_file_system(self._fd)
-        finally:
-            os.close(self._fd)
 
 
 def _sync(directory: Path) -> None:

@@ -11,12 +11,11 @@ import queue
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import islice
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import obstore
@@ -24,6 +23,7 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from obstore.store import from_url
 
 from workers.errors import BucketUnavailable, SettingsError, WorkerError
+from workers.sink import Sink
 from workers.storage import BucketRefused, MissingObject, check_name, check_prefix
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ _CONCURRENCY = 32
 _PART_BYTES = 8 << 20
 _PARTS_AT_ONCE = 4
 _READ_BYTES = 8 << 20
-_IN_FLIGHT_BYTES = 64 << 20
 # What one DeleteObjects request of S3 takes; obstore splits further where a store takes less.
 _DELETE_AT_ONCE = 1000
 
@@ -238,8 +237,13 @@ class ObjectStore:
         folder = check_name(prefix.removesuffix("/"))
         self.delete(name for name, _ in self.list(folder))
 
-    def outputs(self, folder: str) -> "_ObjectSink":
-        return _ObjectSink(self, check_name(folder))
+    def outputs(self, folder: str) -> Sink:
+        check_name(folder)
+
+        def store(name: str, data: bytes, content_type: str) -> None:
+            self.put(f"{folder}/{name}", data, content_type)
+
+        return Sink(store, threads=self.concurrency, group=1)
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -365,52 +369,3 @@ class _Upload:
 
 class _Aborted(Exception):
     """Makes obstore abort a multipart upload."""
-
-
-class _ObjectSink:
-    """Puts from a pool of threads, with a bounded number of bytes under way."""
-
-    def __init__(self, bucket: ObjectStore, folder: str) -> None:
-        self._bucket = bucket
-        self._folder = folder
-        self._pool = ThreadPoolExecutor(bucket.concurrency, thread_name_prefix="put")
-        self._changed = threading.Condition()
-        self._objects = 0
-        self._bytes = 0
-        self._error: BaseException | None = None
-
-    def put(self, name: str, data: bytes, content_type: str) -> None:
-        check_name(name)
-        with self._changed:
-            self._changed.wait_for(lambda: self._error or self._has_room(len(data)))
-            if self._error:
-                raise self._error
-            self._objects += 1
-            self._bytes += len(data)
-        self._pool.submit(self._put, name, data, content_type)
-
-    def _has_room(self, size: int) -> bool:
-        if not self._objects:
-            return True
-        return self._objects < 2 * self._bucket.concurrency and self._bytes + size <= _IN_FLIGHT_BYTES
-
-    def _put(self, name: str, data: bytes, content_type: str) -> None:
-        try:
-            self._bucket.put(f"{self._folder}/{name}", data, content_type)
-        except BaseException as error:  # noqa: BLE001 - the thread that uses the sink raises it.
-            self._error = self._error or error
-        finally:
-            with self._changed:
-                self._objects -= 1
-                self._bytes -= len(data)
-                self._changed.notify()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=kind is not None)
-        if kind is None and self._error:
-            raise self._error
