@@ -30,6 +30,8 @@ BATCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 CRASH_RETRIES = (0, 0, 10, 60, 300, 900, 3600)
 
 JOB_TIMEOUT_SECONDS = 6 * 3600
+COUNTERS = "batch-receiver:counters"  # a Redis hash: name, how often
+
 FAILURE_TTL_SECONDS = 30 * 86400
 ANNOUNCEMENT_TTL_SECONDS = 7 * 86400
 
@@ -182,10 +184,7 @@ def enqueue_once(
 
 def announced(connection: Redis, batch: str) -> Announced:
     """What has been announced about a batch and not yet been settled."""
-    fields = {
-        _text(name): _text(value)
-        for name, value in _hash(connection.hgetall(announcement_key(batch))).items()
-    }
+    fields = {text(name): text(value) for name, value in connection.hgetall(announcement_key(batch)).items()}
     counts = {trigger: int(fields[trigger]) for trigger in Trigger if trigger in fields}
     return Announced(frozenset(counts), sum(counts.values()), fields.get("user_metadata"))
 
@@ -207,6 +206,13 @@ def settle(connection: Redis, batch: str, seen: Announced) -> bool:
             return True
 
 
+def requeue_announced(connection: Redis, batch: str) -> bool:
+    """Enqueue a batch that was announced between its job's last look and the end of the job's record."""
+    if not announced(connection, batch).triggers:
+        return False
+    return enqueue_once(connection, BATCHES, PROCESS_BATCH, [batch], batch_job_id(batch))
+
+
 def _watch_free(connection: Redis, pipe: Any, target: Queue, job_ids: Iterable[str]) -> dict[str, Job | None]:
     """Watch jobs; those that block nothing, each with its old record (failed, stopped) or None."""
     job_ids = list(job_ids)
@@ -220,7 +226,7 @@ def _watch_free(connection: Redis, pipe: Any, target: Queue, job_ids: Iterable[s
     for job_id, status in zip(job_ids, statuses, strict=True):
         if status is None:
             free[job_id] = None
-        elif _text(status) not in _BLOCKING:
+        elif text(status) not in _BLOCKING:
             try:
                 free[job_id] = Job.fetch(job_id, connection=connection, serializer=target.serializer)
             except NoSuchJobError:
@@ -228,7 +234,7 @@ def _watch_free(connection: Redis, pipe: Any, target: Queue, job_ids: Iterable[s
     return free
 
 
-def _replace(
+def _replace(  # noqa: PLR0917
     target: Queue,
     pipe: Any,
     function: str,
@@ -264,9 +270,6 @@ def _note(pipe: Any, announcement: Announcement) -> None:
     pipe.expire(key, ANNOUNCEMENT_TTL_SECONDS)
 
 
-def _hash(reply: Any) -> dict[Any, Any]:
-    return dict(reply)
-
-
-def _text(value: str | bytes) -> str:
+def text(value: str | bytes) -> str:
+    """A reply of Redis as text."""
     return value.decode() if isinstance(value, bytes) else value

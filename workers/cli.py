@@ -1,0 +1,235 @@
+"""The workers' commands: work, process, replay, status."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import click
+from redis import Redis
+from redis.exceptions import RedisError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from workers import commit, contract, parts
+from workers import status as status_of
+from workers.contract import Announced, Announcement, Outcome, Trigger
+from workers.errors import SettingsError, WorkerError
+from workers.fanout import fan_out
+from workers.jobs import prepare
+from workers.process import Result, Tools
+from workers.process import process as process_one
+from workers.settings import Settings, redis_url, storage_url
+from workers.storage import open_bucket
+
+
+@click.command(epilog="Example: batch-receiver work --workers 4")
+@click.option(
+    "--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="Worker processes."
+)
+@click.option("--burst", is_flag=True, help="End when nothing is left to do.")
+def work(workers: int, *, burst: bool) -> None:
+    """Run workers that fetch finished batches, fan them out to the bucket and commit them."""
+    from workers.worker import run_pool  # noqa: PLC0415 - RQ's worker is not needed by the other commands
+
+    with _told():
+        settings = Settings.load(os.environ)
+        connection = _redis(settings.redis_url)
+        _log_lines()
+        logging.getLogger("workers").info(
+            "event=started workers=%d storage=%s", workers, settings.storage_url
+        )
+        run_pool(settings, connection, workers, burst=burst)
+
+
+@click.command(epilog="Example: batch-receiver process batches/abc123")
+@click.argument("batch")
+@click.option("--json", "as_json", is_flag=True, help="Print batch.json.")
+def process(batch: str, *, as_json: bool) -> None:
+    """Process one batch here and now, in the foreground, without Redis or workers."""
+    batch = _batch_id(batch)
+    with _told():
+        tools = prepare(Settings.load(os.environ))
+        with _progress() as progress:
+            here = _Here(tools, progress)
+            result = process_one(tools, here, batch, Announced(frozenset({Trigger.PROCESS}), 1, None))
+            here.finish_parts(batch)
+        if result is Result.LEFT_ALONE:
+            _fail(f"{batch} is left alone: its display name does not match BATCH_DISPLAY_NAME.")
+        summary = commit.read_summary(tools.bucket, batch)
+        if summary is None:
+            _fail(f"{batch} was not committed; run the command again.")
+        if as_json:
+            click.echo(commit.encoded(summary).decode(), nl=False)
+            return
+        counts = summary.counts
+        click.echo(
+            f"{batch} {result}: {summary.state}, {counts.total} results "
+            f"({counts.succeeded} succeeded, {counts.failed} failed, {counts.invalid} invalid)."
+        )
+        for warning in summary.warnings:
+            click.echo(f"Warning: {warning}")
+
+
+@click.command(epilog="Example: batch-receiver replay batches/abc123")
+@click.argument("batch")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def replay(batch: str, *, as_json: bool) -> None:
+    """Enqueue a batch again, also after it failed for good. Only what is missing is done."""
+    batch = _batch_id(batch)
+    with _told():
+        connection = _redis(redis_url(os.environ))
+        outcome = contract.announce(connection, [Announcement(batch, Trigger.REPLAY)])[0]
+        if as_json:
+            click.echo(json.dumps({"batch": batch, "status": outcome}))
+        elif outcome is Outcome.ACCEPTED:
+            click.echo(f"{batch} is enqueued.")
+        else:
+            click.echo(f"{batch} waits or runs already.")
+
+
+@click.command(epilog="Example: batch-receiver status batches/abc123 --json")
+@click.argument("batch", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def status(batch: str | None, *, as_json: bool) -> None:
+    """Show one batch, or what waits, runs, failed and was committed lately."""
+    batch = _batch_id(batch) if batch else None
+    with _told():
+        connection = _redis(redis_url(os.environ))
+        bucket = open_bucket(storage_url(os.environ), os.environ)
+        found = (
+            status_of.batch_status(connection, bucket, batch)
+            if batch
+            else status_of.overview(connection, bucket)
+        )
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False))
+    elif batch:
+        _show_batch(found)
+    else:
+        _show_overview(found)
+    if batch and found["state"] == "unknown":
+        _fail(f"Nothing is known of {batch}: it was neither announced nor committed.")
+
+
+class _Here:
+    """Parts and the last step in this process, with progress."""
+
+    def __init__(self, tools: Tools, progress: Progress) -> None:
+        self._tools = tools
+        self._progress = progress
+        self._task = progress.add_task("fetching", total=None)
+        self._waiting: list[int] = []
+
+    def part(self, batch: str, number: int) -> None:
+        del batch
+        self._waiting.append(number)
+        self._progress.update(self._task, completed=len(self._waiting))
+
+    def finish(self, batch: str) -> None:
+        commit.finish(self._tools.bucket, batch)
+
+    def finish_parts(self, batch: str) -> None:
+        if not self._waiting:
+            return
+        self._progress.update(self._task, description="writing", total=len(self._waiting), completed=0)
+        for number in self._waiting:
+            part = parts.read_part(self._tools.bucket, batch, number)
+            if part is not None:
+                fan_out(self._tools.bucket, batch, part, self._tools.outputs)
+            self._progress.advance(self._task)
+        self.finish(batch)
+
+
+def _batch_id(text: str) -> str:
+    batch = contract.parse_batch_id(text)
+    if batch is None:
+        raise click.BadParameter("a batch is batches/<id> or the bare id.", param_hint="BATCH")
+    return batch
+
+
+def _redis(url: str) -> Redis:
+    """A connection that answers. Raises `SettingsError` where Redis does not."""
+    try:
+        connection = Redis.from_url(url, socket_connect_timeout=5, health_check_interval=30)
+        connection.ping()
+    except (RedisError, ValueError) as error:
+        raise SettingsError(f"Redis does not answer ({type(error).__name__}): check REDIS_URL.") from None
+    return connection
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Errors as one sentence on standard error: 2 for a wrong setting, 1 for the rest."""
+    try:
+        yield
+    except SettingsError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    except WorkerError as error:
+        _fail(str(error))
+    except RedisError as error:
+        _fail(f"Redis did not answer as it should ({type(error).__name__}).")
+
+
+def _fail(sentence: str) -> NoReturn:
+    click.echo(f"Error: {sentence}", err=True)
+    sys.exit(1)
+
+
+def _log_lines() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    for noisy in ("rq", "httpx", "httpcore"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+
+
+def _show_batch(found: dict[str, Any]) -> None:
+    click.echo(f"{found['batch']}: {found['state']}")
+    if found["parts"]:
+        click.echo(f"  parts: {found['parts']['done']} of {found['parts']['split']} done")
+    for job in found["jobs"]:
+        click.echo(f"  {_job_line(job)}")
+    summary = found["summary"]
+    if summary:
+        counts = summary["counts"]
+        click.echo(
+            f"  {summary['state']} at {summary['committed_at']}, revision {summary['revision']}: "
+            f"{counts['total']} results, {counts['succeeded']} succeeded, "
+            f"{counts['failed']} failed, {counts['invalid']} invalid"
+        )
+        for warning in summary["warnings"]:
+            click.echo(f"  warning: {warning}")
+
+
+def _show_overview(found: dict[str, Any]) -> None:
+    for state in ("running", "waiting", "failed"):
+        click.echo(f"{state}: {found['totals'][state]}")
+        for job in found[state]:
+            click.echo(f"  {_job_line(job)}")
+    click.echo(f"committed today and yesterday: {len(found['committed'])}")
+    if not found["committed"]:
+        return
+    table = Table("batch", "state", "committed", "total", "succeeded", "failed", "invalid", box=None)
+    for entry in found["committed"]:
+        counts = entry["counts"]
+        numbers = (str(counts[name]) for name in ("total", "succeeded", "failed", "invalid"))
+        table.add_row(entry["batch"], entry["state"], entry["committed_at"], *numbers)
+    Console().print(table)
+
+
+def _job_line(job: dict[str, Any]) -> str:
+    words = [job["job"], job["state"], f"since {job['since']}"]
+    if job["next_try"]:
+        words.append(f"next try {job['next_try']}")
+    if job["reason"]:
+        words.append(f"because: {job['reason']}")
+    return "  ".join(words)

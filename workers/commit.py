@@ -1,0 +1,253 @@
+"""The last step: joins the parts' manifests, checks that every line is accounted for, and writes `batch.json`.
+
+Whoever reads the bucket acts on `batch.json` alone, so it is written after all that it stands for is stored.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from workers import layout
+from workers.contract import Trigger
+from workers.errors import Incomplete
+from workers.fanout import USAGE_FIELDS, Tally, read_tally
+from workers.gemini import Batch, State
+from workers.lines import lines
+from workers.parts import Piece, Split, read_split
+from workers.storage import Bucket, MissingObject
+
+_EMPTY_SHA256 = hashlib.sha256().hexdigest()
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What Gemini said of a batch, and who announced it: kept in `_work/` until the commit."""
+
+    batch: str
+    state: State
+    display_name: str | None
+    model: str | None
+    created_at: str | None
+    ended_at: str | None
+    batch_stats: Any
+    error: Any
+    trigger: Trigger
+    user_metadata: Any
+
+
+class PartSummary(msgspec.Struct, frozen=True):
+    object: str
+    lines: int
+    bytes: int
+    sha256: str
+
+
+class Counts(msgspec.Struct, frozen=True):
+    total: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    invalid: int = 0
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """`batch.json`."""
+
+    schema: int = 1
+    batch: str
+    state: State
+    display_name: str | None
+    model: str | None
+    created_at: str | None
+    ended_at: str | None
+    committed_at: str
+    revision: int
+    trigger: str
+    counts: Counts
+    finish_reasons: dict[str, int]
+    usage: dict[str, int]
+    batch_stats: Any
+    parts: list[PartSummary]
+    raw_bytes: int
+    raw_sha256: str
+    error: Any
+    user_metadata: Any
+    warnings: list[str]
+
+
+class _Medium(msgspec.Struct):
+    object: str | None = None
+
+
+class _Entry(msgspec.Struct):
+    object: str | None = None
+    media: list[_Medium] = []
+
+
+_entry = msgspec.json.Decoder(_Entry)
+_plan = msgspec.json.Decoder(Plan)
+_summary = msgspec.json.Decoder(Summary)
+
+
+def plan_of(batch: Batch, trigger: Trigger, user_metadata: Any) -> Plan:
+    return Plan(
+        batch=batch.id,
+        state=batch.state,
+        display_name=batch.display_name,
+        model=batch.model,
+        created_at=batch.created_at,
+        ended_at=batch.ended_at,
+        batch_stats=batch.stats,
+        error=batch.error,
+        trigger=trigger,
+        user_metadata=user_metadata,
+    )
+
+
+def read_plan(bucket: Bucket, batch: str) -> Plan | None:
+    blob = bucket.get(layout.plan(batch))
+    return _plan.decode(blob) if blob is not None else None
+
+
+def write_plan(bucket: Bucket, plan: Plan) -> None:
+    bucket.put(layout.plan(plan.batch), msgspec.json.encode(plan), layout.JSON)
+
+
+def read_summary(bucket: Bucket, batch: str) -> Summary | None:
+    """The commit of a batch, or None.
+
+    Raises:
+        Incomplete: there is a `batch.json` that is none of ours.
+    """
+    blob = bucket.get(layout.summary(batch))
+    if blob is None:
+        return None
+    try:
+        return _summary.decode(blob)
+    except msgspec.MsgspecError:
+        raise Incomplete(
+            f"{layout.summary(batch)} is not readable; move it away and replay the batch."
+        ) from None
+
+
+def finish(bucket: Bucket, batch: str) -> Summary | None:
+    """Commit a batch whose parts are all done; None while some are missing.
+
+    Twice at the same time does no harm: both write the same manifest, and a batch that is committed stays as it is.
+
+    Raises:
+        Incomplete: the parts don't add up to what was downloaded.
+    """
+    committed = read_summary(bucket, batch)
+    plan, split = read_plan(bucket, batch), read_split(bucket, batch)
+    if plan is None or split is None:
+        return committed
+    if committed and committed.state is State.SUCCEEDED:
+        return tidy(bucket, committed)
+    total = Tally()
+    for piece in split.parts:
+        tally = read_tally(bucket, batch, piece)
+        if tally is None:
+            return None
+        if piece.lines != tally.lines:
+            raise Incomplete(
+                f"{layout.raw_part(piece.number)}: {piece.lines} lines came, {tally.lines} were fanned out."
+            )
+        total.add(tally)
+    try:
+        _join_manifests(bucket, batch, split.parts)
+    except MissingObject:
+        # Another finish may have committed, and tidied up, in the meantime.
+        return read_summary(bucket, batch)
+    if committed:
+        _remove_strays(bucket, batch, split.parts)
+    return _commit(bucket, plan, split, total, committed)
+
+
+def commit_without_results(bucket: Bucket, plan: Plan) -> Summary:
+    """Commit a batch that failed, expired, or was cancelled with nothing to show."""
+    committed = read_summary(bucket, plan.batch)
+    if committed and (committed.state is State.SUCCEEDED or committed.state is plan.state):
+        return tidy(bucket, committed)
+    return _commit(bucket, plan, Split([], 0, 0, _EMPTY_SHA256), Tally(), committed)
+
+
+def tidy(bucket: Bucket, summary: Summary) -> Summary:
+    """After a commit: the copy in `_index/`, and `_work/` removed. Repeats what a crash left undone."""
+    name = layout.index(summary.committed_at[:10], summary.batch)
+    if bucket.size(name) is None:
+        bucket.put(name, encoded(summary), layout.JSON)
+    bucket.delete_tree(layout.work(summary.batch))
+    return summary
+
+
+def encoded(summary: Summary) -> bytes:
+    """As it stands in the bucket: indented for people, with a line end."""
+    return msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n"
+
+
+def _commit(bucket: Bucket, plan: Plan, split: Split, total: Tally, replaced: Summary | None) -> Summary:
+    counts = Counts(total=total.lines, **total.counts)
+    summary = Summary(
+        batch=plan.batch,
+        state=plan.state,
+        display_name=plan.display_name,
+        model=plan.model,
+        created_at=plan.created_at,
+        ended_at=plan.ended_at,
+        committed_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        revision=replaced.revision + 1 if replaced else 1,
+        trigger=plan.trigger,
+        counts=counts,
+        finish_reasons=dict(sorted(total.finish_reasons.items())),
+        usage={field: total.usage.get(field, 0) for field in USAGE_FIELDS},
+        batch_stats=plan.batch_stats,
+        parts=[PartSummary(layout.raw_part(p.number), p.lines, p.bytes, p.sha256) for p in split.parts],
+        raw_bytes=split.raw_bytes,
+        raw_sha256=split.raw_sha256,
+        error=plan.error,
+        user_metadata=plan.user_metadata,
+        warnings=list(_warnings(plan, counts, total.repeated)),
+    )
+    bucket.put(layout.summary(plan.batch), encoded(summary), layout.JSON)
+    if replaced:
+        bucket.delete([layout.index(replaced.committed_at[:10], plan.batch)])
+    return tidy(bucket, summary)
+
+
+def _join_manifests(bucket: Bucket, batch: str, parts: list[Piece]) -> None:
+    with bucket.writer(layout.manifest(batch), layout.JSON_LINES) as manifest:
+        for part in parts:
+            for chunk in bucket.read(layout.part_manifest(batch, part.number, part.sha256)):
+                manifest.write(chunk)
+
+
+def _remove_strays(bucket: Bucket, batch: str, parts: list[Piece]) -> None:
+    """Delete what an earlier revision left and this one does not have: its manifest is already replaced."""
+    known = {layout.summary(batch), layout.manifest(batch)}
+    for part in parts:
+        known.add(layout.inside(batch, layout.raw_part(part.number)))
+        known.add(layout.inside(batch, layout.dataset_part(part.number)))
+    for line in lines(bucket.read(layout.manifest(batch))):
+        entry = _entry.decode(line.data or b"{}")
+        known.update(layout.inside(batch, medium.object) for medium in entry.media if medium.object)
+        if entry.object:
+            known.add(layout.inside(batch, entry.object))
+    bucket.delete(name for name, _ in list(bucket.list(batch)) if name not in known)
+
+
+def _warnings(plan: Plan, counts: Counts, repeated: int) -> Iterable[str]:
+    stats = plan.batch_stats if isinstance(plan.batch_stats, dict) else {}
+    for field, name, ours in (
+        ("requestCount", "requests", counts.total),
+        ("successfulRequestCount", "successful requests", counts.succeeded),
+        ("failedRequestCount", "failed requests", counts.failed + counts.invalid),
+    ):
+        theirs = stats.get(field)
+        if theirs is not None and str(theirs) != str(ours):
+            yield f"Gemini counts {theirs} {name}, the results hold {ours}."
+    if repeated:
+        yield f"{repeated} results repeat the key of an earlier one: see the names with @2 and up in manifest.jsonl."
+    if counts.invalid:
+        yield f"{counts.invalid} lines are invalid: see manifest.jsonl, and raw/ for their bytes."

@@ -1,0 +1,118 @@
+"""The fan-out of one raw part: an output for each line, media beside it, and the part's own manifest.
+
+Run twice, it writes the same bytes. Its `done` marker is written last, after all that it stands for.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from workers import layout
+from workers.answers import Usage
+from workers.errors import Incomplete
+from workers.lines import RawLine, lines
+from workers.parts import Part, Piece
+from workers.results import Rendered, manifest_line, oversized, parse, render
+from workers.storage import Bucket, OutputSink, Writer
+
+USAGE_FIELDS = Usage.__struct_fields__
+
+
+class Tally(msgspec.Struct):
+    """What the lines of a part, or of a batch, add up to."""
+
+    lines: int = 0
+    repeated: int = 0
+    counts: dict[str, int] = {}
+    finish_reasons: dict[str, int] = {}
+    usage: dict[str, int] = {}
+
+    def add(self, other: "Tally") -> None:
+        self.lines += other.lines
+        self.repeated += other.repeated
+        self.counts = dict(Counter(self.counts) + Counter(other.counts))
+        self.finish_reasons = dict(Counter(self.finish_reasons) + Counter(other.finish_reasons))
+        self.usage = dict(Counter(self.usage) + Counter(other.usage))
+
+
+_tally = msgspec.json.Decoder(Tally)
+
+
+def read_tally(bucket: Bucket, batch: str, piece: Piece) -> Tally | None:
+    """What a done part adds up to; None while it is not done."""
+    blob = bucket.get(layout.done(batch, piece.number, piece.sha256))
+    return _tally.decode(blob) if blob is not None else None
+
+
+def fan_out(bucket: Bucket, batch: str, part: Part, outputs: frozenset[str]) -> Tally:
+    """Write one part's outputs, media and manifest, unless that was done before.
+
+    Raises:
+        Incomplete: the raw part is not the one that the splitter stored.
+        Transient, Permanent: from the bucket.
+    """
+    tally = read_tally(bucket, batch, part)
+    if tally is not None:
+        return tally
+    raw = _Checked(bucket.read(layout.inside(batch, layout.raw_part(part.number))))
+    with (
+        bucket.writer(layout.part_manifest(batch, part.number, part.sha256), layout.JSON_LINES) as manifest,
+        bucket.outputs(batch) as sink,
+    ):
+        tally = _write(raw, part, outputs, sink, manifest)
+        if raw.sha256 != part.sha256 or tally.lines != part.lines:
+            raise Incomplete(f"{layout.raw_part(part.number)} is not what was downloaded; replay the batch.")
+    bucket.put(layout.done(batch, part.number, part.sha256), msgspec.json.encode(tally), layout.JSON)
+    return tally
+
+
+def _write(
+    raw: Iterable[bytes], part: Part, outputs: frozenset[str], sink: OutputSink, manifest: Writer
+) -> Tally:
+    objects = "objects" in outputs
+    name = layout.raw_part(part.number)
+    counts: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    usage = dict.fromkeys(USAGE_FIELDS, 0)
+    place = 0
+    for line in lines(raw):
+        if line.blank:
+            continue
+        rendered = _rendered(line, part.first_index + place, part.occurrences.get(place, 1))
+        place += 1
+        for medium in rendered.media:
+            sink.put(medium.object_name, medium.data, medium.mime_type)
+        if objects:
+            sink.put(f"{layout.OUTPUTS}/{rendered.name}.json", rendered.document, layout.JSON)
+        manifest.write(manifest_line(rendered, name, line.offset, line.length, has_object=objects))
+        counts[rendered.status] += 1
+        if rendered.finish_label:
+            reasons[rendered.finish_label] += 1
+        if rendered.usage:
+            for field in USAGE_FIELDS:
+                usage[field] += getattr(rendered.usage, field) or 0
+    return Tally(place, len(part.occurrences), dict(counts), dict(reasons), usage)
+
+
+def _rendered(line: RawLine, index: int, occurrence: int) -> Rendered:
+    parsed = parse(line.data) if line.data is not None else oversized()
+    return render(parsed, index, occurrence)
+
+
+class _Checked:
+    """Chunks that are hashed as they pass."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._content = hashlib.sha256()
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            self._content.update(chunk)
+            yield chunk
+
+    @property
+    def sha256(self) -> str:
+        return self._content.hexdigest()

@@ -1,0 +1,78 @@
+"""Where everything of a batch stands in the bucket. Names are relative to `STORAGE_URL`."""
+
+OUTPUTS = "outputs"
+MEDIA = "media"
+
+JSON = "application/json"
+JSON_LINES = "application/jsonl"
+BYTES = "application/octet-stream"
+
+
+def raw_part(part: int) -> str:
+    """Relative to the batch's folder, as documents say it."""
+    return f"raw/part-{part:05d}.jsonl"
+
+
+def dataset_part(part: int) -> str:
+    """Relative to the batch's folder."""
+    return f"dataset/part-{part:05d}.parquet"
+
+
+def inside(batch: str, name: str) -> str:
+    return f"{batch}/{name}"
+
+
+def summary(batch: str) -> str:
+    """`batch.json`: its presence is the commit."""
+    return f"{batch}/batch.json"
+
+
+def manifest(batch: str) -> str:
+    return f"{batch}/manifest.jsonl"
+
+
+def index(day: str, batch: str) -> str:
+    """The copy of `batch.json` by day of commit (`YYYY-MM-DD`, UTC)."""
+    return f"_index/{day}/{batch}.json"
+
+
+def work(batch: str) -> str:
+    """What processing needs on the way; gone after the commit."""
+    return f"_work/{batch}"
+
+
+def plan(batch: str) -> str:
+    return f"_work/{batch}/plan.json"
+
+
+def source(batch: str) -> str:
+    return f"_work/{batch}/source.json"
+
+
+def split(batch: str) -> str:
+    """Present once the whole source is in `raw/`."""
+    return f"_work/{batch}/split.json"
+
+
+def part(batch: str, number: int) -> str:
+    """Present once this raw part is stored: what the fan-out and a restart need to know of it."""
+    return f"_work/{batch}/parts/{number:05d}.json"
+
+
+def part_keys(batch: str, number: int) -> str:
+    return f"_work/{batch}/keys/{number:05d}.bin"
+
+
+def part_manifest(batch: str, number: int, sha256: str) -> str:
+    """Names the part's content, so that what was made of another source is never taken for it."""
+    return f"_work/{batch}/manifests/{number:05d}-{sha256[:16]}.jsonl"
+
+
+def done_parts(batch: str) -> str:
+    """The folder of `done` markers."""
+    return f"_work/{batch}/done"
+
+
+def done(batch: str, number: int, sha256: str) -> str:
+    """Present once a part's outputs and manifest are all stored."""
+    return f"_work/{batch}/done/{number:05d}-{sha256[:16]}.json"

@@ -1,0 +1,48 @@
+"""The one retry policy: what can heal is tried again with backoff and jitter until the results' 48 hours are over."""
+
+import random
+import time
+from dataclasses import dataclass
+
+from workers.errors import Transient, Unreadable, WorkerError
+from workers.gemini import FILE_LIFE_SECONDS
+
+_FIRST_SECONDS = 1.0
+_LONGEST_SECONDS = 900.0
+# A batch that this key can't read rarely becomes readable: somebody has to change the key.
+_SLOW_FIRST_SECONDS = 60.0
+_SLOW_LONGEST_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Try again in `seconds`, or give up where that is None."""
+
+    seconds: int | None
+
+
+def decide(error: WorkerError, attempt: int, since: float, now: float | None = None) -> Decision:
+    """What to do about an error.
+
+    Args:
+        error: what a step raised.
+        attempt: how many times it was tried again before, from 0.
+        since: when the batch was first announced, or ended if that is known, in seconds since 1970.
+        now: the present, in seconds since 1970.
+    """
+    if isinstance(error, Transient):
+        wait = _backoff(attempt, _FIRST_SECONDS, _LONGEST_SECONDS)
+        wait = max(wait, error.retry_after or 0.0)
+    elif isinstance(error, Unreadable):
+        wait = _backoff(attempt, _SLOW_FIRST_SECONDS, _SLOW_LONGEST_SECONDS)
+    else:
+        return Decision(None)
+    now = time.time() if now is None else now
+    if now + wait > since + FILE_LIFE_SECONDS:
+        return Decision(None)
+    return Decision(max(1, round(wait)))
+
+
+def _backoff(attempt: int, first: float, longest: float) -> float:
+    ceiling = min(longest, first * 2.0 ** min(attempt, 30))
+    return random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter, not a secret

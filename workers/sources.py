@@ -1,0 +1,122 @@
+"""Where a batch's raw lines come from: a result file that is streamed, or an inline answer that is in memory."""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import msgspec
+
+from workers.errors import GeminiUnavailable
+from workers.gemini import Batch, Download, Gemini
+
+_RECONNECTS = 5
+_RECONNECT_SECONDS = 0.5
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """What tells whether a source is still the one that a half-done split began with."""
+
+    file: str | None
+    length: int | None
+    etag: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A source that is open: `chunks` starts at byte `start` of what `identity` names."""
+
+    identity: Identity
+    start: int
+    chunks: Iterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """A result file at Gemini."""
+
+    gemini: Gemini
+    file: str
+
+    @contextmanager
+    def open(self, start: int, known: Identity | None) -> Iterator[Opened]:
+        """Open at byte `start` of the file that was `known`; it may begin earlier, or be another file by now."""
+        with ExitStack() as stack:
+            etag = known.etag if known else None
+            first = stack.enter_context(self.gemini.download(self.file, start, etag))
+            identity = Identity(self.file, first.length, first.etag)
+            yield Opened(identity, first.start, self._follow(first, stack))
+
+    def _follow(self, download: Download, stack: ExitStack) -> Iterator[bytes]:
+        """The bytes of a download; where the connection breaks, it goes on at the same byte."""
+        at, etag, length, failures = download.start, download.etag, download.length, 0
+        while True:
+            try:
+                for chunk in download.chunks:
+                    at += len(chunk)
+                    failures = 0
+                    yield chunk
+                if length is None or at >= length:
+                    return
+                raise GeminiUnavailable("The download ended before its end.")  # noqa: TRY301
+            except GeminiUnavailable:
+                failures += 1
+                if failures > _RECONNECTS:
+                    raise
+            stack.close()
+            time.sleep(_RECONNECT_SECONDS * failures)
+            download = stack.enter_context(self.gemini.download(self.file, at, etag))
+            if (download.etag, download.length) != (etag, length):
+                raise GeminiUnavailable("The result file changed while it was downloaded.")
+            download = _skip_to(download, at)
+
+
+@dataclass(frozen=True, slots=True)
+class InlineSource:
+    """The responses inside the batch's own answer, each made one line: white space between tokens removed."""
+
+    elements: list[msgspec.Raw]
+
+    @contextmanager
+    def open(self, start: int, known: Identity | None) -> Iterator[Opened]:
+        del start, known
+        length, content = 0, hashlib.sha256()
+        for line in self._lines():
+            length += len(line)
+            content.update(line)
+        yield Opened(Identity(None, length, content.hexdigest()), 0, self._lines())
+
+    def _lines(self) -> Iterator[bytes]:
+        for element in self.elements:
+            yield msgspec.json.format(memoryview(element), indent=-1) + b"\n"
+
+
+Source = FileSource | InlineSource
+
+
+def source_of(batch: Batch, gemini: Gemini) -> Source | None:
+    """Where this batch's results are; None where there are none (yet).
+
+    An inline answer without elements counts as an output only of a batch that Gemini itself says is empty.
+    """
+    if batch.result_file:
+        return FileSource(gemini, batch.result_file)
+    if batch.inline or (batch.inline is not None and batch.expected == 0):
+        return InlineSource(batch.inline)
+    return None
+
+
+def _skip_to(download: Download, at: int) -> Download:
+    """The same download from byte `at` on, for a server that ignores `Range`."""
+    return Download(at, download.length, download.etag, skip(download.chunks, at - download.start))
+
+
+def skip(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
+    """The chunks without their first `count` bytes."""
+    for chunk in chunks:
+        if count >= len(chunk):
+            count -= len(chunk)
+        else:
+            yield chunk[count:] if count else chunk
+            count = 0

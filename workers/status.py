@@ -1,0 +1,140 @@
+"""What is known of one batch, or of all that waits, runs, failed and was committed lately."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import PurePosixPath
+from typing import Any
+
+import msgspec
+from redis import Redis
+from rq.exceptions import NoSuchJobError
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from workers import commit, contract, layout, parts
+from workers.storage import Bucket
+
+_WAITING, _RUNNING, _FAILED = "waiting", "running", "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """One job as a person wants to see it. `since` is RFC 3339; `reason` says why it failed or is tried again."""
+
+    job: str
+    state: str
+    since: str | None
+    next_try: str | None
+    reason: str | None
+    trigger: str | None
+
+
+def overview(connection: Redis, bucket: Bucket, limit: int = 50) -> dict[str, Any]:
+    """Everything at a glance, at most `limit` of a kind, with how many there are."""
+    found: dict[str, list[JobStatus]] = {_WAITING: [], _RUNNING: [], _FAILED: []}
+    totals = dict.fromkeys(found, 0)
+    for name in (contract.BATCHES, contract.PARTS):
+        queue = contract.queue(name, connection)
+        for state, ids in (
+            (_WAITING, queue.get_job_ids(0, limit)),
+            (_WAITING, queue.scheduled_job_registry.get_job_ids(0, limit - 1)),
+            (_RUNNING, queue.started_job_registry.get_job_ids(0, limit - 1, cleanup=False)),
+            (_FAILED, queue.failed_job_registry.get_job_ids(0, limit - 1, cleanup=False)),
+        ):
+            found[state] += [job for job in (_job(connection, job_id, state) for job_id in ids) if job]
+        totals[_WAITING] += queue.count + queue.scheduled_job_registry.get_job_count(cleanup=False)
+        totals[_RUNNING] += queue.started_job_registry.get_job_count(cleanup=False)
+        totals[_FAILED] += queue.failed_job_registry.get_job_count(cleanup=False)
+    return {
+        "totals": totals,
+        **{state: [_plain(job) for job in entries[:limit]] for state, entries in found.items()},
+        "counters": {
+            contract.text(name): int(value) for name, value in connection.hgetall(contract.COUNTERS).items()
+        },
+        "committed": committed_lately(bucket, limit),
+    }
+
+
+def batch_status(connection: Redis | None, bucket: Bucket, batch: str) -> dict[str, Any]:
+    """One batch: `state` is committed, running, waiting, failed or unknown, with its jobs and its `batch.json`."""
+    summary = commit.read_summary(bucket, batch)
+    found = _jobs_of(connection, batch) if connection is not None else []
+    states = {job.state for job in found}
+    state = next((s for s in (_RUNNING, _WAITING, _FAILED) if s in states), "unknown")
+    split = parts.read_split(bucket, batch)
+    return {
+        "batch": batch,
+        "state": "committed" if summary and not states - {_FAILED} else state,
+        "jobs": [_plain(job) for job in found],
+        "parts": {"split": len(split.parts), "done": len(list(bucket.list(layout.done_parts(batch))))}
+        if split
+        else None,
+        "summary": msgspec.to_builtins(summary) if summary else None,
+    }
+
+
+def committed_lately(bucket: Bucket, limit: int) -> list[dict[str, Any]]:
+    """The newest commits of today and yesterday (UTC), from `_index/`."""
+    found: list[commit.Summary] = []
+    today = datetime.now(UTC).date()
+    for day in (today, today - timedelta(days=1)):
+        names = [name for name, _ in bucket.list(f"_index/{day.isoformat()}")]
+        for name in names:
+            summary = commit.read_summary(bucket, PurePosixPath(name).stem)
+            if summary:
+                found.append(summary)
+        if len(found) >= limit:
+            break
+    found.sort(key=lambda summary: summary.committed_at, reverse=True)
+    return [
+        {
+            "batch": summary.batch,
+            "state": summary.state,
+            "display_name": summary.display_name,
+            "committed_at": summary.committed_at,
+            "revision": summary.revision,
+            "counts": msgspec.to_builtins(summary.counts),
+            "warnings": summary.warnings,
+        }
+        for summary in found[:limit]
+    ]
+
+
+def _jobs_of(connection: Redis, batch: str) -> list[JobStatus]:
+    ids = [contract.batch_job_id(batch), contract.finish_job_id(batch)]
+    pattern = f"{Job.redis_job_namespace_prefix}part-{batch}-*"
+    prefix = Job.redis_job_namespace_prefix
+    ids += sorted(contract.text(key).removeprefix(prefix) for key in connection.scan_iter(pattern))
+    states = {"queued": _WAITING, "scheduled": _WAITING, "deferred": _WAITING, "started": _RUNNING}
+    found = []
+    for job_id in ids:
+        status = connection.hget(Job.key_for(job_id), "status")
+        if status is not None:
+            found.append(_job(connection, job_id, states.get(contract.text(status), _FAILED)))
+    return [job for job in found if job]
+
+
+def _job(connection: Redis, job_id: str, state: str) -> JobStatus | None:
+    try:
+        job = Job.fetch(job_id, connection=connection, serializer=JSONSerializer)
+    except NoSuchJobError:
+        return None
+    next_try = None
+    if state == _WAITING and job.origin:
+        registry = contract.queue(job.origin, connection).scheduled_job_registry
+        score = connection.zscore(registry.key, job_id)
+        next_try = _utc(datetime.fromtimestamp(float(score), UTC)) if score else None
+    reason = job.meta.get("reason")
+    if reason is None and state == _FAILED:
+        result = job.latest_result()
+        told = ((result.exc_string if result else None) or "no reason was kept").strip()
+        reason = told.splitlines()[-1]
+    return JobStatus(job_id, state, _utc(job.created_at), next_try, reason, job.meta.get("trigger"))
+
+
+def _utc(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _plain(job: JobStatus) -> dict[str, Any]:
+    return {name: getattr(job, name) for name in JobStatus.__slots__}

@@ -1,0 +1,191 @@
+"""RQ's worker, job and queue classes with the settings that RQ leaves to its users, and the pool that runs them.
+
+- Jobs run our own functions only, whatever a record in Redis says.
+- A lost job is taken up within a minute: RQ's defaults are seven.
+- A child ends with its parent, so that a killed worker leaves no work-horse behind.
+"""
+
+import contextlib
+import ctypes
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from redis import Redis
+from rq import Queue, Worker
+from rq.job import Job, JobStatus
+from rq.serializers import JSONSerializer
+from rq.worker_pool import WorkerPool
+
+from workers import contract, jobs
+from workers.settings import Settings
+
+logger = logging.getLogger("workers")
+
+MONITORING_SECONDS = 10
+HEARTBEAT_SECONDS = 30
+MAINTENANCE_SECONDS = 10
+WORKER_TTL_SECONDS = 25  # RQ blocks on the queues for this minus 15.
+
+ORPHANS = "batch-receiver:orphans"
+ORPHAN_SECONDS = 30.0
+
+_BURST_PAUSE_SECONDS = 0.05
+_PR_SET_PDEATHSIG = 1
+_ALLOWED: dict[str, Callable[..., Any]] = {
+    contract.PROCESS_BATCH: jobs.process_batch,
+    contract.FAN_OUT_PART: jobs.fan_out_part,
+    contract.FINISH_BATCH: jobs.finish_batch,
+}
+
+
+class ForbiddenJob(RuntimeError):
+    """A record in Redis names a function that is none of ours."""
+
+
+class OwnJob(Job):
+    """A job that runs one of our three functions or nothing: no callbacks, no webhooks of RQ's, no repeats."""
+
+    def restore(self, raw_data: Any) -> Any:
+        super().restore(raw_data)
+        self._success_callback_name = None
+        self._failure_callback_name = None
+        self._stopped_callback_name = None
+        self.webhooks = []
+        self.repeats_left = None
+        self.group_id = None
+
+    @property
+    def func(self) -> Callable[..., Any]:
+        function = _ALLOWED.get(str(self.func_name))
+        if function is None or self.instance is not None:
+            self.retries_left = 0
+            raise ForbiddenJob("The job names a function that workers do not run.")
+        return function
+
+
+class OwnQueue(Queue):
+    """A queue that reads jobs as JSON, and whose maintenance lock does not outlive a killed cleaner by 15 minutes."""
+
+    job_class = OwnJob
+
+    def __init__(self, name: str = "default", **kwargs: Any) -> None:
+        kwargs["serializer"] = JSONSerializer
+        kwargs["job_class"] = OwnJob
+        super().__init__(name, **kwargs)
+
+    def acquire_maintenance_lock(self) -> bool:
+        return bool(self.connection.set(self.registry_cleaning_key, 1, nx=True, ex=HEARTBEAT_SECONDS))
+
+
+class BatchWorker(Worker):
+    """A worker on both queues: new batches first, so that a long batch's parts never starve a short one."""
+
+    job_class = OwnJob
+    queue_class: type[Queue] = OwnQueue
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.update(
+            worker_ttl=WORKER_TTL_SECONDS,
+            job_monitoring_interval=MONITORING_SECONDS,
+            maintenance_interval=MAINTENANCE_SECONDS,
+            log_job_description=False,
+        )
+        super().__init__(*args, **kwargs)
+
+    def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
+        """RQ adds a minute to its monitoring interval; steps are safe to run twice, so we need not wait for it."""
+        del job, working_time
+        return HEARTBEAT_SECONDS
+
+    def handle_job_success(self, job: Job, *args: Any, **kwargs: Any) -> None:
+        super().handle_job_success(job, *args, **kwargs)
+        if job.id.startswith("batch-"):
+            contract.requeue_announced(self.connection, job.id.removeprefix("batch-"))
+
+    def clean_registries(self) -> None:
+        super().clean_registries()  # type: ignore[no-untyped-call]
+        requeue_orphans(self.connection)
+
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Job, Queue] | None:
+        """In burst mode stay while a job runs anywhere: it may hand out parts, or be lost and come back."""
+        while True:
+            result = super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+            if result or timeout is not None or not self._others_work():
+                return result
+            time.sleep(_BURST_PAUSE_SECONDS)
+
+    def _others_work(self) -> bool:
+        with self.connection.pipeline(transaction=False) as pipe:
+            for queue in self.queues:
+                pipe.zcard(queue.started_job_registry.key)
+                pipe.llen(queue.key)
+            return any(pipe.execute())
+
+
+def requeue_orphans(connection: Redis, now: float | None = None) -> list[str]:
+    """Put back jobs that are in no queue and no registry although their record says that they wait or run.
+
+    A worker on several queues pops with BLPOP; killed before it notes what it popped, it takes the job with it.
+    A job is put back when it was seen so at two looks at least 30 seconds apart. Returns the ids put back.
+    """
+    now = time.time() if now is None else now
+    known: set[str] = set()
+    orphans: dict[str, Queue] = {}
+    queues = {name: OwnQueue(name, connection=connection) for name in (contract.BATCHES, contract.PARTS)}
+    for queue in queues.values():
+        known.update(queue.get_job_ids())
+        known.update(queue.started_job_registry.get_job_ids(cleanup=False))
+        known.update(queue.scheduled_job_registry.get_job_ids(cleanup=False))
+    for key in connection.scan_iter(match=f"{Job.redis_job_namespace_prefix}*", count=1000):
+        job_id = contract.text(key).removeprefix(Job.redis_job_namespace_prefix)
+        if job_id in known or not job_id.startswith(("batch-", "part-", "finish-")):
+            continue
+        status, origin = connection.hmget(key, "status", "origin")
+        queue_of_job = queues.get(contract.text(origin or ""))
+        if queue_of_job and status in {
+            JobStatus.QUEUED.encode(),
+            JobStatus.STARTED.encode(),
+            JobStatus.SCHEDULED.encode(),
+        }:
+            orphans[job_id] = queue_of_job
+    seen = {contract.text(name): float(at) for name, at in connection.hgetall(ORPHANS).items()}
+    gone = set(seen) - set(orphans)
+    if gone:
+        connection.hdel(ORPHANS, *gone)
+    put_back = []
+    for job_id, home in orphans.items():
+        if job_id not in seen:
+            connection.hset(ORPHANS, job_id, str(now))
+        elif now - seen[job_id] >= ORPHAN_SECONDS and connection.hdel(ORPHANS, job_id):
+            home.enqueue_job(OwnJob.fetch(job_id, connection=connection, serializer=JSONSerializer))
+            logger.warning("event=orphan_requeued job=%s", job_id)
+            put_back.append(job_id)
+    return put_back
+
+
+def run_pool(settings: Settings, connection: Redis, workers: int, *, burst: bool) -> None:
+    """Run workers until SIGTERM or SIGINT, or until nothing is left to do where `burst`."""
+    jobs.prepare(settings)
+    os.register_at_fork(after_in_child=_end_with_parent)
+    pool = WorkerPool(
+        [contract.BATCHES, contract.PARTS],
+        connection=connection,
+        num_workers=workers,
+        worker_class=BatchWorker,
+        job_class=OwnJob,
+        queue_class=OwnQueue,
+        serializer=JSONSerializer,
+    )
+    pool.start(burst=burst, logging_level="WARNING")
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent ends (Linux; elsewhere RQ's own timeouts have to do)."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
