@@ -1,8 +1,8 @@
 """What the model says: the same request always gets the same answer.
 
-A text answer quotes the prompt. With `responseMimeType: application/json` it is JSON, shaped by the request's
-schema if there is one. An image model (its name has `image` in it), or `responseModalities` with `IMAGE`, adds a
-small PNG. Embeddings are numbers drawn from a hash of the text. What a prompt contains can ask for more:
+A text answer quotes the prompt. With `responseMimeType: application/json` it is JSON, shaped by the
+request's schema if there is one. An image model (its name has `image` in it), or `responseModalities` with
+`IMAGE`, adds a small PNG. Embeddings are numbers drawn from a hash of the text. A prompt can ask for more:
 
 `[error]`       the request fails
 `[blocked]`     the prompt is blocked: no candidates
@@ -21,15 +21,14 @@ from emulator.wire import field
 
 _DIMENSIONS = 768
 _IMAGE_SIDE = 16
+_REFUSAL = {"code": 400, "message": "The prompt asked for an error.", "status": "INVALID_ARGUMENT"}
 
 
 def generate(model: str, request: Mapping[str, Any]) -> dict[str, Any]:
     """`{"response": GenerateContentResponse}` or `{"error": Status}` for a GenerateContentRequest."""
     prompt = _prompt(request)
     if "[error]" in prompt:
-        return {
-            "error": {"code": 400, "message": "The prompt asked for an error.", "status": "INVALID_ARGUMENT"}
-        }
+        return {"error": _REFUSAL}
     response: dict[str, Any] = {
         "modelVersion": model.removeprefix("models/"),
         "responseId": _digest(prompt)[:22],
@@ -55,9 +54,7 @@ def embed(_model: str, request: Mapping[str, Any]) -> dict[str, Any]:
     content = request.get("content") or {}
     text = _parts_text(content)
     if "[error]" in text:
-        return {
-            "error": {"code": 400, "message": "The text asked for an error.", "status": "INVALID_ARGUMENT"}
-        }
+        return {"error": _REFUSAL}
     size = int(field(request, "outputDimensionality") or _DIMENSIONS)
     noise = hashlib.shake_256(text.encode(errors="surrogatepass")).digest(size * 2)
     values = [round(number / 32768, 6) for number in struct.unpack(f">{size}h", noise)]
@@ -78,17 +75,20 @@ def _png_chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _prompt(request: Mapping[str, Any]) -> str:
-    contents = request.get("contents") or []
-    return "\n".join(
-        _parts_text(content) for content in (contents if isinstance(contents, list) else [contents])
-    )
+    return "\n".join(map(_parts_text, _listed(request.get("contents"))))
+
+
+def _listed(value: Any) -> list[Any]:
+    """Several, one or none: where a list is expected, protobuf's JSON also takes its only element."""
+    if isinstance(value, list):
+        return value
+    return [value] if value else []
 
 
 def _parts_text(content: Any) -> str:
     if isinstance(content, str):
         return content
-    parts = content.get("parts") or [] if isinstance(content, dict) else []
-    parts = parts if isinstance(parts, list) else [parts]
+    parts = _listed(content.get("parts")) if isinstance(content, dict) else []
     return " ".join(str(part["text"]) for part in parts if isinstance(part, dict) and "text" in part)
 
 
@@ -98,8 +98,7 @@ def _config(request: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _wants_image(model: str, request: Mapping[str, Any]) -> bool:
-    modalities = field(_config(request), "responseModalities") or []
-    return "image" in model or "IMAGE" in modalities
+    return "image" in model or "IMAGE" in _listed(field(_config(request), "responseModalities"))
 
 
 def _text(prompt: str, request: Mapping[str, Any]) -> str:
@@ -107,10 +106,8 @@ def _text(prompt: str, request: Mapping[str, Any]) -> str:
     if field(config, "responseMimeType") != "application/json":
         return f'You asked: "{prompt}" This is the emulator\'s answer to it.'
     schema = field(config, "responseSchema") or field(config, "responseJsonSchema")
-    document = (
-        _shaped(schema, prompt, schema) if schema else {"prompt": prompt, "answer": _digest(prompt)[:8]}
-    )
-    return json.dumps(document, ensure_ascii=False)
+    plain = {"prompt": prompt, "answer": _digest(prompt)[:8]}
+    return json.dumps(_shaped(schema, prompt, schema) if schema else plain, ensure_ascii=False)
 
 
 def _shaped(schema: Any, prompt: str, root: Any) -> Any:

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from emulator.batches import batch_routes
 from emulator.control import control_routes
-from emulator.errors import ApiError, answer_api_error, answer_http_error, error_response
+from emulator.errors import ApiError, answer_api_error, error_response
 from emulator.files import download_routes, file_routes, upload_routes
 from emulator.webhooks import webhook_routes
 from emulator.world import Seen, World
@@ -52,13 +52,13 @@ def create_app(world: World) -> Starlette:
             *(Mount(f"/{version}", routes=api) for version in _VERSIONS),
         ],
         middleware=[Middleware(Gate, world=world)],
-        exception_handlers={ApiError: answer_api_error, HTTPException: answer_http_error},
+        exception_handlers={ApiError: answer_api_error, HTTPException: answer_api_error},
         lifespan=lifespan,
     )
 
 
 class Gate:
-    """What happens to a request before its endpoint: it is noted down, struck by faults, and asked for its key."""
+    """Before the endpoint, a request is noted down, struck by faults, and asked for its key."""
 
     def __init__(self, app: ASGIApp, world: World) -> None:
         self._app = app

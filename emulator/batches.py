@@ -32,7 +32,11 @@ _EVERYWHERE = ("response", "metadata")
 
 @dataclass(slots=True)
 class Batch:
-    """`state` has no prefix. `said_at`: where the operation shows the output. `verbatim`: the whole operation."""
+    """A job and what became of it.
+
+    `state` is without prefix. `said_at`: where the operation shows the output. `verbatim`: the whole operation,
+    instead of one made from the other fields.
+    """
 
     id: str
     order: int = 0
@@ -58,7 +62,7 @@ class Batch:
 
     @property
     def output_file_id(self) -> str:
-        """`batch-` and the batch's id: over the 40 characters that the Files API takes (python-genai #1759)."""
+        """Over the 40 characters that the Files API takes (python-genai #1759)."""
         return f"batch-{self.id}"
 
 
@@ -203,22 +207,26 @@ class Batches:
         batch.state = "RUNNING"
         batch.updated = wire.now()
         try:
-            if source:
-                spool = self._files.spool()
-                total, succeeded = await asyncio.to_thread(_answer_file, batch, source, spool)
-            else:
-                batch_output, total, succeeded = _answer_inline(batch, requests)
+            batch.output, batch.stats = await self._work(
+                batch, source, requests, seconds * (1 - _PENDING_SHARE)
+            )
         except ApiError as error:
             self.end(batch, "FAILED", error={"code": _RPC_INVALID_ARGUMENT, "message": error.message})
-            return
-        await asyncio.sleep(seconds * (1 - _PENDING_SHARE))
-        if source:
-            batch_output = {
-                "responsesFile": self._files.add(spool, batch.output_file_id, generated=True).name
-            }
-        batch.output = batch_output
-        batch.stats = counted(total, succeeded)
-        self.end(batch, "SUCCEEDED")
+        else:
+            self.end(batch, "SUCCEEDED")
+
+    async def _work(
+        self, batch: Batch, source: StoredFile | None, requests: list[Any], seconds: float
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        if source is None:
+            output, stats = _answer_inline(batch, requests)
+            await asyncio.sleep(seconds)
+            return output, stats
+        spool = self._files.spool()
+        stats = await asyncio.to_thread(_answer_file, batch, source, spool)
+        await asyncio.sleep(seconds)
+        stored = self._files.add(spool, batch.output_file_id, generated=True)
+        return {"responsesFile": stored.name}, stats
 
 
 def _answer(batch: Batch, request: Any) -> dict[str, Any]:
@@ -227,8 +235,8 @@ def _answer(batch: Batch, request: Any) -> dict[str, Any]:
     return (answers.embed if batch.embeddings else answers.generate)(batch.model, request)
 
 
-def _answer_inline(batch: Batch, requests: list[Any]) -> tuple[dict[str, Any], int, int]:
-    """The output, in the order of the requests, and how many results and successes there are."""
+def _answer_inline(batch: Batch, requests: list[Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The output, in the order of the requests, and the counts."""
     results = []
     for each in requests:
         result = _answer(batch, each.get("request"))
@@ -239,11 +247,11 @@ def _answer_inline(batch: Batch, requests: list[Any]) -> tuple[dict[str, Any], i
         results.append(result)
     name = "inlinedEmbedContentResponses" if batch.embeddings else "inlinedResponses"
     succeeded = sum("response" in result for result in results)
-    return {name: {"inlinedResponses": results}}, len(results), succeeded
+    return {name: {"inlinedResponses": results}}, counted(len(results), succeeded)
 
 
-def _answer_file(batch: Batch, source: StoredFile, spool: Spool) -> tuple[int, int]:
-    """Write a result for each line of the input, in an order of their own; how many, and how many successes.
+def _answer_file(batch: Batch, source: StoredFile, spool: Spool) -> dict[str, str]:
+    """Write a result for each line of the input, in an order of their own; the counts.
 
     Raises:
         ApiError: a line is no JSON object.
@@ -256,7 +264,7 @@ def _answer_file(batch: Batch, source: StoredFile, spool: Spool) -> tuple[int, i
             spool.write(json.dumps(result, ensure_ascii=False).encode(errors="surrogatepass") + b"\n")
             total += 1
             succeeded += "response" in result
-    return total, succeeded
+    return counted(total, succeeded)
 
 
 def _shuffled(lines: Iterable[bytes]) -> list[int]:
@@ -271,7 +279,7 @@ def _shuffled(lines: Iterable[bytes]) -> list[int]:
 
 
 def _answer_line(batch: Batch, line: bytes) -> dict[str, Any]:
-    """A result with the line's other fields echoed (go-genai #513), before or after it as the line's length says.
+    """A result with the line's other fields echoed (go-genai #513), before or after it: the line's length decides.
 
     A line without `request` is a bare request, as the Batch page's curl example sends it.
     """

@@ -31,12 +31,8 @@ class _Server(uvicorn.Server):
 @click.option("--port", default=0, show_default=True, help="Port to listen on; 0 for a free one.")
 @click.option("--api-key", help="The only API key to accept. Default: any.")
 @click.option("--seconds", default=1.0, show_default=True, help="How long a batch takes.")
-@click.option(
-    "--retry-first", default=0.1, show_default=True, help="Seconds before a delivery's 2nd attempt."
-)
-@click.option(
-    "--retry-max", default=5.0, show_default=True, help="Longest pause between attempts, in seconds."
-)
+@click.option("--retry-first", default=0.1, show_default=True, help="Seconds before a delivery is repeated.")
+@click.option("--retry-max", default=5.0, show_default=True, help="Longest pause between repetitions.")
 @click.option("--give-up", default=86_400.0, show_default=True, help="Seconds until a webhook is disabled.")
 @click.option(
     "--dynamic-signature",
@@ -46,7 +42,7 @@ class _Server(uvicorn.Server):
     help="How deliveries to a job's own webhooks are signed.",
 )
 @click.option("--audience", help="The JWT's audience. Default: the address that it is sent to.")
-def emulator(
+def emulator(  # noqa: PLR0917  # click passes them by name.
     host: str,
     port: int,
     api_key: str | None,

@@ -1,12 +1,12 @@
 """The control API under `/_emulator/`, for tests and the demo. It needs no key and is never faulty.
 
 `POST /batches?…`
-    A finished batch whose result file is the request's body, byte for byte, streamed to disk. An id that exists is
-    replaced, its file gets another ETag. Answers `{"id", "name"}`. Options in the query:
-    `id`; `state` without prefix (SUCCEEDED); `model`; `display_name`; `said_at` (`response,metadata`; empty: the
-    output is shown nowhere); `spelling` of the output's field (`responsesFile`); `state_prefix` (`BATCH_STATE_`, or
-    `JOB_STATE_`); `created`, `ended` (RFC 3339); in JSON: `stats` (counted from the lines), `error` (a Status), `uris`
-    and `user_metadata` (a dynamic webhook).
+    A finished batch whose result file is the request's body, byte for byte, streamed to disk. An id that exists
+    is replaced, and its file gets another ETag. Answers `{"id", "name"}`. Options, in the query:
+    `id`; `state` without prefix (`SUCCEEDED`); `model`; `display_name`; `said_at`, where the operation shows the
+    output (`response,metadata`; empty: nowhere); `spelling` of the output's field (`responsesFile`);
+    `state_prefix` (`BATCH_STATE_`); `created` and `ended` (RFC 3339); and as JSON: `stats` (counted from the
+    lines), `error` (a Status), `uris` and `user_metadata` (of a dynamic webhook).
 `POST /operations?id=…&state=…`
     A batch whose operation is the request's body, byte for byte. `state` is what an announcement says.
 `PATCH /batches/{id}` `{"state", "error", "announce"}`
@@ -14,8 +14,8 @@
 `DELETE /batches/{id}/output`
     As if 48 hours had passed: the batch stays, its file is gone.
 `POST /batches/{id}:announce` `{"times", "kind", "uris", "type", "data", "user_metadata", "audience", "event"}`
-    Events about a batch, known or not. `kind`: `v1` to every subscribed webhook, `v1a` or `jwt` to `uris` (those of
-    the batch, else of all webhooks). `data` is merged into the event's; `event` replaces the whole. Answers
+    Events about a batch, known or not. `kind`: `v1` to every subscribed webhook, `v1a` or `jwt` to `uris` (those
+    of the batch, else of all webhooks). `data` is merged into the event's; `event` replaces the whole. Answers
     `{"deliveries": [id, …]}`.
 `GET /deliveries`
     All deliveries, oldest first, with their attempts and the answers to these.
@@ -48,6 +48,7 @@ from emulator.events import batch_event
 from emulator.world import World, event_of
 
 _ID_LENGTH = 36
+_JSON_OPTIONS = ("stats", "error", "uris", "user_metadata")
 
 
 def announce(world: World, batch_id: str, options: Mapping[str, Any]) -> list[Delivery]:
@@ -85,18 +86,14 @@ def _described_batch(query: Mapping[str, str]) -> Batch:
         ApiError: 400 for a value that can't be read.
     """
     try:
-        created, ended = (
-            datetime.fromisoformat(query[name]) if name in query else wire.now()
-            for name in ("created", "ended")
-        )
-        documents = {
-            name: json.loads(query[name])
-            for name in ("stats", "error", "uris", "user_metadata")
-            if name in query
-        }
+        created = datetime.fromisoformat(query["created"]) if "created" in query else wire.now()
+        ended = datetime.fromisoformat(query["ended"]) if "ended" in query else wire.now()
+        documents = {name: json.loads(query[name]) for name in _JSON_OPTIONS if name in query}
     except ValueError as error:
         raise bad_request(f"An option can't be read: {error}.") from None
-    texts: dict[str, Any] = {name: query[name] for name in ("model", "display_name", "state_prefix") if name in query}
+    texts: dict[str, Any] = {
+        name: query[name] for name in ("model", "display_name", "state_prefix") if name in query
+    }
     state = query.get("state", "SUCCEEDED")
     return Batch(
         id=query.get("id") or wire.new_id(_ID_LENGTH),

@@ -1,7 +1,7 @@
 """The courier: carries events to webhooks until they are taken, and remembers every attempt.
 
-At least once, in any order, with the same `webhook-id` and body on every attempt and a fresh timestamp. It goes to
-loopback addresses only: a local Gemini must not be able to call the world.
+At least once, in any order, with the same `webhook-id` and body on every attempt and a fresh timestamp. It
+goes to loopback addresses only: a local Gemini must not be able to call the world.
 """
 
 import asyncio

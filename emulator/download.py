@@ -38,7 +38,8 @@ def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
 class Download:
     """An ASGI answer: `part` of the file at `path`, all of it without a part.
 
-    `cut`: after so many bytes the connection is closed although more was promised. `bytes_per_second` slows it.
+    `cut`: after so many bytes the connection is closed although more was promised. `bytes_per_second` slows
+    it down.
     """
 
     def __init__(

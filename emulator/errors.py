@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -62,12 +63,8 @@ def error_response(error: ApiError) -> Response:
 
 
 async def answer_api_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)
-    return error_response(error)
-
-
-async def answer_http_error(_request: Request, error: Exception) -> Response:
-    """Paths and methods that nobody serves, as Starlette reports them."""
-    code = int(getattr(error, "status_code", 500))
-    message = "Method not allowed." if code == 405 else "The requested URL was not found on this server."
-    return error_response(ApiError(code, message))
+    """For Starlette: our refusals, and its own of paths and methods that nobody serves."""
+    if isinstance(error, ApiError):
+        return error_response(error)
+    code = error.status_code if isinstance(error, HTTPException) else 500
+    return error_response(ApiError(code, "The requested URL was not found on this server."))

@@ -131,8 +131,8 @@ class Files:
         """
         if not _ID.fullmatch(file_id):
             raise bad_request(
-                f"* GetFileRequest.name: The ID of file in {file_id} must be no longer than 40 characters, lowercase"
-                " alphanumeric or dashes, and must not begin or end with a dash."
+                f"The file id {file_id} must have at most 40 characters, lowercase letters, digits or dashes,"
+                " and must not begin or end with a dash."
             )
         return self.get(file_id)
 

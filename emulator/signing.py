@@ -1,7 +1,7 @@
 """Signatures of deliveries, written from the specification and not from the receiver's verification of them.
 
-Static webhooks: Standard Webhooks `v1` (HMAC-SHA256). Dynamic ones: `v1a` (Ed25519) as observed, or an RS256 JWT
-as documented (python-genai #2927).
+Static webhooks: Standard Webhooks `v1` (HMAC-SHA256). Dynamic ones: `v1a` (Ed25519) as observed, or an RS256
+JWT as documented (python-genai #2927).
 """
 
 import base64

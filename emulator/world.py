@@ -46,8 +46,10 @@ class World:
         self.requests: deque[Seen] = deque(maxlen=_REQUESTS_KEPT)
 
     def tell(self, batch: Batch) -> None:
-        """Announce a batch's end: to the addresses its job named instead of the registered webhooks, as the SDK's
-        documentation of `WebhookConfig.uris` says.
+        """Announce a batch's end.
+
+        The addresses that a job names are told instead of the registered webhooks, as the SDK documents
+        `WebhookConfig.uris`.
         """
         if batch.uris:
             self.courier.announce_to(batch.uris, event_of(batch))

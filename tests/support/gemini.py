@@ -95,7 +95,7 @@ class Gemini:
     def announce(self, batch_id: str, *, times: int = 1, kind: str = "v1", **options: Any) -> list[str]:
         """Tell webhooks about a batch, known or not; the ids of the deliveries.
 
-        `kind`: `v1` to every subscribed webhook, `v1a` or `jwt` to `uris` (or the batch's own, or all webhooks').
+        `kind`: `v1` to every subscribed webhook, `v1a` or `jwt` to `uris` (or the batch's, or all webhooks').
         Other `options`: uris, type, data, user_metadata, audience, event.
         """
         body = {"times": times, "kind": kind, **options}
@@ -118,7 +118,7 @@ class Gemini:
         return wait_until(settled, seconds=seconds, what=f"the end of deliveries {sorted(wanted)}")
 
     def requests(self, path: str = "") -> list[dict[str, Any]]:
-        """The API requests so far whose path and query contain `path`: method, path, range, status of each."""
+        """The API requests so far with `path` in their path: method, path, range and status of each."""
         found: list[dict[str, Any]] = self._control("GET", "requests")["requests"]
         return [each for each in found if path in each["path"]]
 
