@@ -4,7 +4,7 @@ import hashlib
 from urllib.parse import quote_from_bytes
 
 MAX_ENCODED = 200
-"""Characters of an encoded key: with `@<occurrence>` and `.json` it stays under the 255 bytes of a file name."""
+"""Characters of an encoded key: with `@<occurrence>` and `.json` it stays under a file name's 255 bytes."""
 
 _KEPT = 160
 _SAFE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
@@ -23,10 +23,8 @@ def output_name(key: str | None, index: int, occurrence: int) -> str:
     if not key:
         return f"@{index}"
     raw = key.encode()
-    if len(raw) <= MAX_ENCODED and raw[0] not in b"._" and not raw.translate(None, _SAFE):
-        name = key
-    else:
-        name = _encoded(raw)
+    is_safe = len(raw) <= MAX_ENCODED and raw[0] not in b"._" and not raw.translate(None, _SAFE)
+    name = key if is_safe else _encoded(raw)
     return name if occurrence == 1 else f"{name}@{occurrence}"
 
 

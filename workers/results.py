@@ -21,7 +21,7 @@ from workers.naming import output_name
 LINE_LIMIT_BYTES = 256 * 2**20
 """A longer line, its end not counted, is invalid; whoever reads lines need not hold it: see `oversized`."""
 
-MAX_DEPTH = 500
+MAX_DEPTH = 750
 """Deeper nesting is invalid. The decoder's own limit depends on how deep in the stack its caller is."""
 
 BLOCKED = "BLOCKED"
@@ -122,7 +122,7 @@ _Known = TypeVar("_Known", _Code, _Message)
 _decode = msgspec.json.Decoder(_Wire).decode
 _decode_metadata = msgspec.json.Decoder(_Metadata).decode
 _decode_string = msgspec.json.Decoder(str).decode
-_encode = msgspec.json.encode
+_encode = msgspec.json.Encoder().encode
 
 
 def is_blank(line: bytes) -> bool:
@@ -139,7 +139,7 @@ def parse(line: bytes) -> Line:
         return oversized()
     if not line.isascii() and not _is_utf8(line):
         return _invalid("the line is not UTF-8")
-    if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _depth(line) > MAX_DEPTH:
+    if len(line) > 2 * MAX_DEPTH and _is_too_deep(line):
         return _invalid(f"the line is nested more than {MAX_DEPTH} deep")
     try:
         wire = _decode(line)
@@ -173,8 +173,7 @@ def render(line: Line, index: int, occurrence: int) -> Rendered:
         occurrence: which one it is, from 1, of the lines with the same key.
     """
     name = output_name(line.key, index, occurrence)
-    key = b"null" if line.key is None else _encode(line.key)
-    head = b'{"key":%b,"index":%d,"status":"%b"' % (key, index, line.status.encode())
+    head = b'{"key":%b,"index":%d,"status":%b' % (_encode(line.key), index, _encode(line.status))
     if line.response is None:
         return Rendered(
             line.key,
@@ -286,14 +285,18 @@ def _is_utf8(line: bytes) -> bool:
 
 
 _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_BRACKETS = re.compile(rb"[\[\]{}]")
 
 
-def _depth(line: bytes) -> int:
-    depth = deepest = 0
-    for bracket in re.finditer(rb"[\[\]{}]", _STRINGS.sub(b"", line)):
+def _is_too_deep(line: bytes) -> bool:
+    if line.count(b"[") + line.count(b"{") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for bracket in _BRACKETS.finditer(_STRINGS.sub(b"", line)):
         depth += 1 if bracket[0] in b"[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
+        if depth > MAX_DEPTH:
+            return True
+    return False
 
 
 _HIGH = rb"\\u[dD][89abAB][0-9a-fA-F]{2}"
