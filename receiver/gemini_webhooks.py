@@ -196,6 +196,9 @@ class GeminiWebhooks:
         status = response.status_code
         said = self._error_message(response)
         quoted = f": {said.rstrip('.')}." if said else "."
+        # An unknown key is a 400 of this reason, one that lacks a permission a 403.
+        if status == 400 and b"API_KEY_INVALID" in response.content:
+            return f"Gemini refused the API key (400){quoted}"
         match status:
             case 401 | 403:
                 return f"Gemini refused the API key ({status}){quoted}"

@@ -4,11 +4,13 @@ import json
 import logging
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,15 +19,13 @@ from typing import Any
 import pytest
 import uvicorn
 from click.testing import CliRunner, Result
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.middleware.base import BaseHTTPMiddleware
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Mount
+from starlette.types import Receive, Scope, Send
 
-from emulator.errors import ApiError, answer_api_error, error_response
-from emulator.webhooks import DISABLED_FOR_FAILURES, Webhook, Webhooks, webhook_routes
+from emulator.app import create_app
+from emulator.local_redis import free_port
+from emulator.settings import Settings
+from emulator.webhooks import DISABLED_FOR_FAILURES, Webhook, Webhooks
+from emulator.world import World
 from receiver.cli import main
 from receiver.gemini_webhooks import SigningSecret
 from receiver.gemini_webhooks import Webhook as ListedWebhook
@@ -40,7 +40,8 @@ from receiver.subscription import (
     same_url,
     still_valid,
 )
-from tests.support.processes import ROOT
+from tests.support.gemini import Gemini
+from tests.support.processes import ROOT, Process
 from tests.support.waiting import wait_until
 
 KEY = "AIzaTestKeyTestKeyTestKey"
@@ -49,13 +50,16 @@ URL = "https://example.com/webhooks/gemini"
 
 @dataclass
 class Service:
-    """The emulator's webhooks, at `url`; `before` is called with a request's method before it is served."""
+    """The emulator at `url`; `before` is called with a request's method before it is served."""
 
+    world: World
     url: str = ""
-    webhooks: Webhooks = field(default_factory=Webhooks)
-    pinged: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     before: Callable[[str], None] = lambda _method: None
+
+    @property
+    def webhooks(self) -> Webhooks:
+        return self.world.webhooks
 
     def only(self) -> Webhook:
         (webhook,) = self.webhooks
@@ -66,23 +70,18 @@ class Service:
 
 
 @pytest.fixture
-def service() -> Iterator[Service]:
-    state = Service()
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    state = Service(World(Settings(api_key=KEY), tmp_path_factory.mktemp("emulator")))
 
-    async def check(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        state.calls.append(request.method)
-        state.before(request.method)
-        if request.headers.get("x-goog-api-key") != KEY:
-            return error_response(ApiError(403, "The caller does not have permission."))
-        return await call_next(request)
+    app = create_app(state.world)
 
-    routes = webhook_routes(state.webhooks, lambda webhook: state.pinged.append(webhook.id))
-    app = Starlette(
-        routes=[Mount("/v1beta", routes=routes)],
-        middleware=[Middleware(BaseHTTPMiddleware, dispatch=check)],
-        exception_handlers={ApiError: answer_api_error},
-    )
-    server = uvicorn.Server(uvicorn.Config(app, port=0, ws="none", lifespan="off", log_level="error"))
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            state.calls.append(scope["method"])
+            state.before(scope["method"])
+        await app(scope, receive, send)
+
+    server = uvicorn.Server(uvicorn.Config(watched, port=0, ws="none", log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
     wait_until(lambda: server.started, what="the service")
@@ -93,6 +92,7 @@ def service() -> Iterator[Service]:
 
 
 Run = Callable[..., Result]
+StartProcess = Callable[..., Process]
 
 
 @pytest.fixture
@@ -306,7 +306,7 @@ def test_a_refused_key_is_one_sentence_without_the_key(run: Run, service: Servic
     result = run("register", "--url", URL, "--secret-file", "whsec", key="AIzaAnotherKeyAnotherKey")
 
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: Gemini refused the API key (403)")
+    assert result.stderr.startswith("Error: Gemini refused the API key (400)")
     assert "AIza" not in all_output(result)
     assert list(service.webhooks) == []
     assert list(Path().iterdir()) == []
@@ -439,12 +439,46 @@ def test_one_webhook_is_shown_with_the_expiry_of_its_secrets(run: Run, service: 
 
 
 def test_a_ping_is_asked_for(run: Run, service: Service) -> None:
-    webhook = service.existing()
-    assert json.loads(run("webhooks", "ping", webhook.id, "--json").stdout) == {
-        "id": webhook.id,
-        "pinged": True,
-    }
-    assert service.pinged == [webhook.id]
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        webhook = service.existing(f"http://127.0.0.1:{closed.getsockname()[1]}/hook")
+
+        result = run("webhooks", "ping", webhook.id, "--json")
+
+        assert json.loads(result.stdout) == {"id": webhook.id, "pinged": True}
+        assert [delivery.webhook for delivery in service.world.courier.deliveries] == [webhook.id]
+
+
+def test_a_running_receiver_takes_pings_through_registration_and_rotation(
+    start_process: StartProcess, redis_url: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "whsec"
+    port = str(free_port())
+    url = f"http://127.0.0.1:{port}/webhooks/gemini"
+    with closing(Gemini(tmp_path / "logs" / "emulator.log")) as gemini:
+        registered = command(gemini, "register", "--url", url, "--secret-file", str(file), "--json")
+        webhook = registered["webhook"]["id"]
+        env = {"REDIS_URL": redis_url, "WEBHOOK_SIGNING_SECRET_FILE": str(file)}
+        receiver = start_process("serve", "--port", port, env=env)
+        receiver.wait_for_output(r"listening on")
+
+        def ping() -> str:
+            command(gemini, "webhooks", "ping", webhook, "--json")
+            latest = gemini.deliveries()[-1]["id"]
+            return str(gemini.wait_for_deliveries([latest])[0]["state"])
+
+        assert ping() == "delivered", receiver.output
+        command(gemini, "webhooks", "rotate", webhook, "--secret-file", str(file), "--revoke-now", "--json")
+        assert ping() == "delivered", receiver.output
+        assert file.read_text().strip() not in receiver.output
+
+
+def command(gemini: Gemini, *args: str) -> dict[str, Any]:
+    """What a command prints as JSON, with this Gemini."""
+    result = CliRunner().invoke(main, args, env=gemini.env)
+    assert result.exit_code == 0, all_output(result)
+    document: dict[str, Any] = json.loads(result.stdout)
+    return document
 
 
 def test_a_webhook_is_deleted_only_after_a_yes(run: Run, service: Service) -> None:
