@@ -74,10 +74,9 @@ def test_any_string_is_a_key(key: str) -> None:
 
 @pytest.mark.parametrize("around", [b"", b"\r", b"\n", b"\r\n", b" \t"])
 def test_white_space_around_a_line_does_not_matter(around: bytes) -> None:
-    assert (
-        parse(around + b'{"key":"a","response":{}}' + around) == parse(b'{"key":"a","response":{}}')
-        or parse(around + b'{"key":"a","response":{}}' + around).key == "a"
-    )
+    line = around + b'{"key":"a","response":{"a": 1}}' + around
+    assert parse(line).key == "a"
+    assert render(parse(line), 0, 1).document.endswith(b',"response":{"a": 1}}')
 
 
 @pytest.mark.parametrize("line", [b"", b"\r", b" \t \r\n"])
@@ -227,18 +226,10 @@ def test_text_beyond_ascii_is_checked_in_pieces_that_may_cut_a_character(
 
 def test_the_document_has_the_fields_of_the_design_in_their_order() -> None:
     line = of({"key": "request-1", "response": candidate({"text": "hi"}, finishReason="STOP")})
-    assert json.loads(render(parse(line), 3, 2).document, object_pairs_hook=list)[:8] == [
-        ["key", "request-1"],
-        ["index", 3],
-        ["status", "succeeded"],
-        ["text", "hi"],
-        ["finish_reason", "STOP"],
-        ["block_reason", None],
-        ["usage", None],
-        ["media", []],
-    ] or [name for name, _ in json.loads(render(parse(line), 3, 2).document, object_pairs_hook=list)] == [
-        *("key", "index", "status", "text", "finish_reason", "block_reason", "usage", "media", "response")
-    ]
+    assert render(parse(line), 3, 2).document == (
+        b'{"key":"request-1","index":3,"status":"succeeded","text":"hi","finish_reason":"STOP",'
+        b'"block_reason":null,"usage":null,"media":[],"response":' + line.partition(b'"response": ')[2]
+    )
 
 
 def test_the_manifest_line_locates_the_raw_line_and_the_object() -> None:
@@ -411,20 +402,23 @@ def test_a_part_of_an_unexpected_type_costs_only_itself() -> None:
 
 # Anything at all.
 
+TEXT = st.text(max_size=6)
+NUMBERS = st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
-    max_leaves=8,
+    st.none() | st.booleans() | NUMBERS | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=5,
 )
-FIELDS = (
-    "candidates content parts text thought inlineData inline_data mimeType data finishReason promptFeedback "
-    "blockReason usageMetadata usage_metadata promptTokenCount tokenCount embedding values"
-).split()
+FIELDS = [
+    *("candidates", "content", "parts", "text", "thought", "inlineData", "inline_data", "mimeType", "data"),
+    *("finishReason", "promptFeedback", "blockReason", "usageMetadata", "usage_metadata", "promptTokenCount"),
+    *("tokenCount", "embedding", "values"),
+]
 # The fields that are read, in places where they belong and in places where they don't.
 SHAPES = st.recursive(
     JSON | st.sampled_from(["STOP", "QUJD", "QUJ", "image/png", True, 8, "8"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=5),
-    max_leaves=25,
+    max_leaves=15,
 )
 LINES = st.fixed_dictionaries(
     {},
