@@ -284,7 +284,13 @@ def _is_utf8(line: bytes) -> bool:
     return True
 
 
-_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+# Both patterns read a line once, whatever is in it: nothing is given back, and a string may lack its end.
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_LONE_SURROGATE = re.compile(
+    rb"(?:[^\\]++|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\(?!u[dD][89a-fA-F]).)*+"
+    rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}",
+    re.DOTALL,
+)
 _BRACKETS = re.compile(rb"[\[\]{}]")
 
 
@@ -299,16 +305,9 @@ def _is_too_deep(line: bytes) -> bool:
     return False
 
 
-_HIGH = rb"\\u[dD][89abAB][0-9a-fA-F]{2}"
-_LOW = rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-_LONE_SURROGATE = re.compile(
-    rb"(?:[^\\]|^)(?:\\\\)*+(?:%b%b)*+(?:%b|%b(?!%b))" % (_HIGH, _LOW, _LOW, _HIGH, _LOW)
-)
-
-
 def _why(line: bytes, error: Exception) -> str:
     # msgspec says "truncated" or "unexpected end" of them.
-    return "it holds a lone surrogate" if _LONE_SURROGATE.search(line) else str(error)
+    return "it holds a lone surrogate" if _LONE_SURROGATE.match(line) else str(error)
 
 
 def _joined(texts: list[Raw]) -> Sequence[bytes | memoryview]:

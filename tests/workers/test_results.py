@@ -1,4 +1,6 @@
 import json
+import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -167,6 +169,21 @@ def test_what_the_decoder_refuses_is_invalid_and_has_no_key(line: bytes, reason:
 @pytest.mark.parametrize(
     "line",
     [
+        b'"' + b'\\"' * 500_000 + b"[" * 1_000,
+        b'{"a":"' + b"\\ud83d\\ude00" * 100_000 + b"[" * 1_000,
+        b'{"a":"' + b"\\" * 1_000_001,
+        b'"' * 1_000_001 + b"[" * 1_000,
+    ],
+)
+def test_a_hostile_line_takes_no_more_time_than_its_length(line: bytes) -> None:
+    started = time.perf_counter()
+    assert parse(line).status is Status.INVALID
+    assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
         b'{"key":"k"}',
         b'{"key":"k","response":null,"error":null,"status":null}',
         b'{"key":"k","response":{},"response":null}',
@@ -312,6 +329,20 @@ def test_a_blocked_prompt_has_a_block_reason_and_counts_as_blocked(response: obj
 def test_no_candidates_is_an_answer_without_text_or_reason(response: object) -> None:
     result = answer(response)
     assert (result.status, result.text, result.finish_label) == (Status.SUCCEEDED, None, None)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_text_of_60_mb_costs_at_most_four_times_that_in_memory(parts: int) -> None:
+    tracemalloc.start()
+    try:
+        texts = b",".join([b'{"text":"%b"}' % (b"ab\\n " * (12_000_000 // parts))] * parts)
+        line = b'{"key":"k","response":{"candidates":[{"content":{"parts":[%b]}}]}}' % texts
+        del texts
+        tracemalloc.reset_peak()
+        assert len(render(parse(line), 0, 1).document) > 2 * len(line) - 1_000
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(line)
+    finally:
+        tracemalloc.stop()
 
 
 COUNTS = {
