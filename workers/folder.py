@@ -1,26 +1,24 @@
 """A bucket in a folder: plain files, durable before they are visible.
 
-What must appear whole is written to `.staging/` in the root, synced and renamed, and the directories on
-its path are synced. A writer holds a lock on its staged file, so that what a killed one left behind is
-told from work in progress without guessing by its age.
+What proves something by being there goes through `workers.staging`. Outputs are written in place, by two
+threads, relative to their folder's descriptor: a rename, a stat or an fsync for each would double their cost,
+and one syncfs(2) at the end makes them all durable (12,000 files of 1.4 KB on ext4: 0.1 s against 2.4 s).
 """
 
 import ctypes
 import errno
-import fcntl
 import os
-import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from stat import S_ISREG
-from types import TracebackType
-from typing import Self
 from urllib.parse import unquote, urlsplit
 
 from workers.errors import BucketUnavailable, SettingsError, WorkerError
 from workers.sink import Sink
+from workers.staging import FOLDER as STAGING
+from workers.staging import StagedFile, make_parents, sweep, sync_directory
 from workers.storage import BucketRefused, DiskFull, MissingObject, check_name, check_prefix
 
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
@@ -28,7 +26,6 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 # How often to make a directory again that others remove, as empty, just when it is needed.
 _ATTEMPTS = 50
-_BUFFER = 1 << 20
 # Measured: two threads take 0.7 of one's time, four are no faster; below eight files a group slows them.
 _CONCURRENCY = 2
 _GROUP = 32
@@ -48,17 +45,18 @@ class Folder:
         self.root = Path(os.path.normpath(path))
         self.url = self.root.as_uri()
         self.concurrency = concurrency or _CONCURRENCY
-        self.staging = self.root / ".staging"
         with self.translated():
             missing = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
             for folder in reversed(missing):
                 folder.mkdir(exist_ok=True)
-                _sync(folder.parent)
+                sync_directory(folder.parent)
+        if not self.root.is_dir():
+            raise SettingsError(f"STORAGE_URL must name a folder, and {self.url} is something else.")
 
     @cached_property
     def ignores_case(self) -> bool:
         with self.translated():
-            probe = _StagedFile(self, self.staging / "probe")
+            probe = StagedFile(self.root, self.root / "probe", self.translated)
             try:
                 return probe.path.with_name(probe.path.name.swapcase()).exists()
             finally:
@@ -101,10 +99,8 @@ class Folder:
         with self.writer(name, content_type) as writer:
             writer.write(data)
 
-    def writer(self, name: str, content_type: str) -> "_StagedFile":  # noqa: ARG002 - files keep no type.
-        path = self._path(name)
-        with self.translated():
-            return _StagedFile(self, path)
+    def writer(self, name: str, content_type: str) -> StagedFile:  # noqa: ARG002 - files keep no type.
+        return StagedFile(self.root, self._path(name), self.translated)
 
     def list(self, prefix: str) -> Iterator[tuple[str, int]]:
         """See `Bucket`. Holds the names of one directory at a time, about 100 bytes each."""
@@ -130,27 +126,15 @@ class Folder:
                     (self.root / parent).rmdir()
         self.sweep_staging()
 
-    def sweep_staging(self, older_than_seconds: float = 0) -> int:
-        """Remove staged files whose writer is gone; returns how many."""
-        del older_than_seconds
-        swept = 0
+    def sweep_staging(self) -> int:
         with self.translated():
-            for path in self.staging.glob("*"):
-                with suppress(FileNotFoundError), path.open("rb") as file:
-                    try:
-                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    except BlockingIOError:
-                        continue
-                    path.unlink()
-                    swept += 1
-            self.remove_staging()
-        return swept
+            return sweep(self.root)
 
     @contextmanager
     def outputs(self, folder: str) -> Iterator[Sink]:
         path = self._path(folder)
         with self.translated():
-            self.make_parents(path / "any")
+            make_parents(self.root, path / "any")
             descriptor = os.open(path, _DIRECTORY)
         try:
             files = _Files(self, path, descriptor)
@@ -160,20 +144,6 @@ class Folder:
                 _sync_file_system(descriptor)
         finally:
             os.close(descriptor)
-
-    def make_parents(self, path: Path) -> None:
-        """Make the missing directories above `path`; never the root itself, which may be unmounted."""
-        missing = []
-        folder = path.parent
-        while folder != self.root and not folder.is_dir():
-            missing.append(folder)
-            folder = folder.parent
-        for folder in reversed(missing):
-            folder.mkdir(exist_ok=True)
-
-    def remove_staging(self) -> None:
-        with suppress(OSError):
-            self.staging.rmdir()
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -206,73 +176,12 @@ class Folder:
             return
         for name in names:
             if name.endswith("/"):
-                if prefix or name != ".staging/":
+                if prefix or name != f"{STAGING}/":
                     yield from self._walk(prefix + name)
             else:
-                with suppress(FileNotFoundError):
-                    yield prefix + name, (self.root / prefix / name).stat().st_size
-
-
-class _StagedFile:
-    """A file that appears at `target`, whole and durable, when its block ends without an error."""
-
-    def __init__(self, folder: Folder, target: Path) -> None:
-        self._folder = folder
-        self._target = target
-        for _ in range(_ATTEMPTS):
-            self.path = folder.staging / secrets.token_hex(16)
-            try:
-                self._file = os.fdopen(os.open(self.path, _CREATE, _MODE), "wb", buffering=_BUFFER)
-            except FileNotFoundError:
-                folder.staging.mkdir(exist_ok=True)
-                continue
-            with suppress(BlockingIOError):
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.fstat(self._file.fileno()).st_nlink:
-                    return
-            self._file.close()  # a sweep was quicker than the lock.
-        raise FileNotFoundError(errno.ENOENT, "its staging directory does not stay")
-
-    def write(self, data: bytes, /) -> None:
-        with self._folder.translated():
-            self._file.write(data)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:
-                with self._folder.translated():
-                    self._file.flush()
-                    os.fsync(self._file.fileno())
-                    self._publish()
-        finally:
-            self.discard()
-
-    def discard(self) -> None:
-        self.path.unlink(missing_ok=True)
-        with suppress(OSError):
-            self._file.close()
-        self._folder.remove_staging()
-
-    def _publish(self) -> None:
-        for attempt in range(_ATTEMPTS):
-            try:
-                self._folder.make_parents(self._target)
-                self.path.replace(self._target)
-            except FileNotFoundError:
-                if attempt == _ATTEMPTS - 1:
-                    raise
-            else:
-                break
-        # All of them, up to the root: another process may have made one and not synced it yet.
-        for parent in self._target.parents:
-            _sync(parent)
-            if parent == self._folder.root:
-                break
+                size = self.size(prefix + name)
+                if size is not None:
+                    yield prefix + name, size
 
 
 class _Files:
@@ -293,7 +202,7 @@ class _Files:
         try:
             file = os.open(name, _CREATE, _MODE, dir_fd=self._descriptor)
         except FileNotFoundError:
-            self._folder.make_parents(self._path / name)
+            make_parents(self._folder.root, self._path / name)
             file = os.open(name, _CREATE, _MODE, dir_fd=self._descriptor)
         except FileExistsError:
             self._replace_if_different(name, data)
@@ -309,16 +218,8 @@ class _Files:
         """Of a resumed run, or of another worker that is writing the same at this moment."""
         path = self._path / name
         if path.read_bytes() != data:
-            with _StagedFile(self._folder, path) as staged:
+            with StagedFile(self._folder.root, path, self._folder.translated) as staged:
                 staged.write(data)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, _DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _sync_file_system(descriptor: int) -> None:
@@ -335,6 +236,8 @@ def _sync_file_system(descriptor: int) -> None:
 
 
 def _remove_tree(folder: Path) -> None:
+    if not folder.is_dir():
+        return
     for _, folders, files, descriptor in os.fwalk(folder, topdown=False):
         for name in files:
             with suppress(FileNotFoundError):

@@ -7,12 +7,10 @@ that very key.
 """
 
 import os
-import queue
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -25,6 +23,7 @@ from obstore.store import from_url
 from workers.errors import BucketUnavailable, SettingsError, WorkerError
 from workers.sink import Sink
 from workers.storage import BucketRefused, MissingObject, check_name, check_prefix
+from workers.upload import Upload
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
@@ -113,7 +112,7 @@ class ObjectStore:
         self._stores: dict[int, Store] = {}
 
     @property
-    def store(self) -> "Store":
+    def _store(self) -> "Store":
         """The store of this process."""
         store = self._stores.get(os.getpid())
         if store is None:
@@ -141,18 +140,18 @@ class ObjectStore:
 
     def get(self, name: str) -> bytes | None:
         check_name(name)
-        with self.translated():
+        with self._translated():
             try:
-                return obstore.get(self.store, name).bytes().to_bytes()
+                return obstore.get(self._store, name).bytes().to_bytes()
             except FileNotFoundError as error:
                 self._missing(error)
                 return None
 
     def size(self, name: str) -> int | None:
         check_name(name)
-        with self.translated():
+        with self._translated():
             try:
-                return obstore.head(self.store, name)["size"]
+                return obstore.head(self._store, name)["size"]
             except FileNotFoundError as error:
                 self._missing(error)
                 return None
@@ -161,17 +160,17 @@ class ObjectStore:
         """See `Bucket`. Ranges of 8 MiB, so that a slow reader never outlasts a request's timeout."""
         check_name(name)
         missing = MissingObject(f"{name} is not, or no longer, in {self.url}.")
-        with self.translated():
+        with self._translated():
             try:
-                meta = obstore.head(self.store, name)
+                meta = obstore.head(self._store, name)
             except FileNotFoundError:
                 raise missing from None
         for offset in range(start, meta["size"], _READ_BYTES):
             end = min(offset + _READ_BYTES, meta["size"])
-            with self.translated():
+            with self._translated():
                 try:
                     found = obstore.get(
-                        self.store, name, options={"range": (offset, end), "if_match": meta["e_tag"]}
+                        self._store, name, options={"range": (offset, end), "if_match": meta["e_tag"]}
                     )
                     data = found.bytes().to_bytes()
                 except FileNotFoundError:
@@ -180,26 +179,29 @@ class ObjectStore:
                 yield data[position : position + chunk]
 
     def put(self, name: str, data: bytes, content_type: str) -> None:
-        check_name(name)
-        with self.translated():
-            obstore.put(
-                self.store,
-                name,
-                data,
-                attributes={"Content-Type": content_type},
-                chunk_size=_PART_BYTES,
-                max_concurrency=_PARTS_AT_ONCE,
-            )
+        self._put(check_name(name), data, content_type)
 
     @contextmanager
-    def writer(self, name: str, content_type: str) -> Iterator["_Upload"]:
-        upload = _Upload(self, check_name(name), content_type)
+    def writer(self, name: str, content_type: str) -> Iterator[Upload]:
+        check_name(name)
+        upload = Upload(lambda body: self._put(name, body, content_type), _PART_BYTES)
         try:
             yield upload
         except BaseException:
             upload.abort()
             raise
         upload.finish()
+
+    def _put(self, name: str, body: bytes | Iterator[bytes], content_type: str) -> None:
+        with self._translated():
+            obstore.put(
+                self._store,
+                name,
+                body,
+                attributes={"Content-Type": content_type},
+                chunk_size=_PART_BYTES,
+                max_concurrency=_PARTS_AT_ONCE,
+            )
 
     def list(self, prefix: str) -> Iterator[tuple[str, int]]:
         """See `Bucket`. Holds all names of the prefix, about 200 bytes each.
@@ -209,8 +211,8 @@ class ObjectStore:
         """
         folder = check_prefix(prefix)
         found = []
-        with self.translated():
-            for metas in obstore.list(self.store, folder or None, chunk_size=1000):
+        with self._translated():
+            for metas in obstore.list(self._store, folder or None, chunk_size=1000):
                 found += [(meta["path"], meta["size"]) for meta in metas]
         found.sort()
         yield from found
@@ -218,18 +220,18 @@ class ObjectStore:
     def delete(self, names: Iterable[str]) -> None:
         pending = iter(names)
         while chunk := [check_name(name) for name in islice(pending, _DELETE_AT_ONCE)]:
-            with self.translated():
+            with self._translated():
                 self._delete(chunk)
 
     def _delete(self, names: Sequence[str]) -> None:
         try:
-            obstore.delete(self.store, names)
+            obstore.delete(self._store, names)
         except FileNotFoundError as error:
             self._missing(error)
             # Google's and Azure's stores stop at one that is missing already.
             for name in names:
                 try:
-                    obstore.delete(self.store, name)
+                    obstore.delete(self._store, name)
                 except FileNotFoundError:
                     continue
 
@@ -237,16 +239,20 @@ class ObjectStore:
         folder = check_name(prefix.removesuffix("/"))
         self.delete(name for name, _ in self.list(folder))
 
+    def sweep_staging(self) -> int:
+        """Nothing: an unfinished multipart upload is invisible, and a lifecycle rule's to remove."""
+        return 0
+
     def outputs(self, folder: str) -> Sink:
         check_name(folder)
 
         def store(name: str, data: bytes, content_type: str) -> None:
-            self.put(f"{folder}/{name}", data, content_type)
+            self._put(f"{folder}/{name}", data, content_type)
 
         return Sink(store, threads=self.concurrency, group=1)
 
     @contextmanager
-    def translated(self) -> Iterator[None]:
+    def _translated(self) -> Iterator[None]:
         """Errors of obstore as ours, without their text: it holds URLs, which may be signed."""
         try:
             yield
@@ -292,80 +298,3 @@ def _first_words(error: Exception) -> str:
         if sign in text:
             return words
     return type(error).__name__
-
-
-class _Upload:
-    """An object in pieces: one PUT while it fits into a part, beyond that a multipart upload by a thread.
-
-    obstore's own writer cannot be aborted; a `put` whose iterator raises aborts its multipart upload.
-    """
-
-    def __init__(self, bucket: ObjectStore, name: str, content_type: str) -> None:
-        self._bucket = bucket
-        self._name = name
-        self._content_type = content_type
-        self._buffer = bytearray()
-        self._parts: queue.Queue[bytes | None] = queue.Queue(maxsize=1)
-        self._uploaded: Future[None] | None = None
-        self._aborted = False
-
-    def write(self, data: bytes, /) -> None:
-        self._buffer += data
-        while len(self._buffer) > _PART_BYTES:
-            part = bytes(memoryview(self._buffer)[:_PART_BYTES])
-            del self._buffer[:_PART_BYTES]
-            self._hand_over(part)
-
-    def finish(self) -> None:
-        if self._uploaded is None:
-            self._bucket.put(self._name, bytes(self._buffer), self._content_type)
-            return
-        self._hand_over(bytes(self._buffer))
-        self._hand_over(None)
-        self._uploaded.result()
-
-    def abort(self) -> None:
-        if self._uploaded is not None:
-            self._aborted = True
-            with suppress(_Aborted, WorkerError):
-                self._hand_over(None)
-                self._uploaded.result()
-
-    def _hand_over(self, part: bytes | None) -> None:
-        if self._uploaded is None:
-            self._uploaded = Future()
-            threading.Thread(target=self._upload, args=(self._uploaded,), daemon=True).start()
-        while True:
-            try:
-                self._parts.put(part, timeout=0.1)
-            except queue.Full:
-                if self._uploaded.done():
-                    self._uploaded.result()
-            else:
-                return
-
-    def _upload(self, uploaded: "Future[None]") -> None:
-        try:
-            with self._bucket.translated():
-                obstore.put(
-                    self._bucket.store,
-                    self._name,
-                    self._pieces(),
-                    attributes={"Content-Type": self._content_type},
-                    chunk_size=_PART_BYTES,
-                    max_concurrency=_PARTS_AT_ONCE,
-                )
-        except BaseException as error:  # noqa: BLE001 - the writing thread raises it.
-            uploaded.set_exception(error)
-        else:
-            uploaded.set_result(None)
-
-    def _pieces(self) -> Iterator[bytes]:
-        while (part := self._parts.get()) is not None:
-            yield part
-        if self._aborted:
-            raise _Aborted
-
-
-class _Aborted(Exception):
-    """Makes obstore abort a multipart upload."""

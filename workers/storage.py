@@ -92,7 +92,10 @@ class Bucket(Protocol):
         """Delete objects; those that are missing already are fine."""
 
     def delete_tree(self, prefix: str) -> None:
-        """Delete everything below the folder `prefix`, and what killed writers left behind anywhere."""
+        """Delete everything below the folder `prefix`; a folder's directories too, and what killed writers left."""
+
+    def sweep_staging(self) -> int:
+        """Delete what killed writers left behind, and return how much; `delete_tree` does it too."""
 
     def outputs(self, folder: str) -> AbstractContextManager[OutputSink]:
         """A sink for objects below `folder`: durable when the block ends without an error."""

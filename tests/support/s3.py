@@ -126,7 +126,7 @@ def _wait(process: subprocess.Popen[bytes], server: S3, log: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while True:
         try:
-            obstore.put(store, "started", b"")
+            obstore.put(store, "started", b"yes")
         except BaseError as error:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the S3 server did not start: {log.read_text()[-2000:]}") from error

@@ -1,0 +1,145 @@
+"""Files that appear whole and durable, or not at all.
+
+A file is written in `.staging/` of the root under a random name and a lock, synced, and renamed to its place;
+then the directories on its path are synced. Whoever finds a staged file without a lock knows that its writer
+was killed, without guessing by its age. (A file system that has no locks keeps such files.)
+
+Errors are plain `OSError`s.
+"""
+
+import errno
+import fcntl
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+FOLDER = ".staging"
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_MODE = 0o666  # less the umask, as open() does.
+_BUFFER = 1 << 20
+# How often to make a directory again that others remove, as empty, just when it is needed.
+_ATTEMPTS = 50
+
+
+class StagedFile:
+    """Appears at `target`, somewhere below `root`, when its block ends without an error.
+
+    Args:
+        root: an existing directory.
+        target: replaced if it exists; missing directories above it are made.
+        translated: wraps every use of the file system, to turn an `OSError` into the caller's own error.
+    """
+
+    def __init__(
+        self, root: Path, target: Path, translated: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self._root = root
+        self._target = target
+        self._translated = translated
+        with translated():
+            self._create()
+
+    def _create(self) -> None:
+        for _ in range(_ATTEMPTS):
+            self.path = self._root / FOLDER / secrets.token_hex(16)
+            try:
+                self._file = os.fdopen(os.open(self.path, _CREATE, _MODE), "wb", buffering=_BUFFER)
+            except FileNotFoundError:
+                self.path.parent.mkdir(exist_ok=True)
+                continue
+            if _lock(self._file.fileno()) is not False and os.fstat(self._file.fileno()).st_nlink:
+                return
+            self._file.close()  # A sweep came between the creation and the lock.
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
+
+    def write(self, data: bytes, /) -> None:
+        with self._translated():
+            self._file.write(data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                with self._translated():
+                    self._file.flush()
+                    os.fsync(self._file.fileno())
+                    self._publish()
+        finally:
+            self.discard()
+
+    def _publish(self) -> None:
+        for attempt in range(_ATTEMPTS):
+            try:
+                make_parents(self._root, self._target)
+                self.path.replace(self._target)
+            except FileNotFoundError:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+            else:
+                break
+        # All of them up to the root: another process may have made one and not have synced it yet.
+        for parent in self._target.parents:
+            sync_directory(parent)
+            if parent == self._root:
+                break
+
+    def discard(self) -> None:
+        """Remove what is still staged; nothing where it has been published."""
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._file.close()
+        with suppress(OSError):
+            self.path.parent.rmdir()
+
+
+def sweep(root: Path) -> int:
+    """Remove the staged files below `root` whose writers are gone, and return how many there were."""
+    swept = 0
+    for path in (root / FOLDER).glob("*"):
+        with suppress(FileNotFoundError), path.open("rb") as file:
+            if _lock(file.fileno()):
+                path.unlink()
+                swept += 1
+    with suppress(OSError):
+        (root / FOLDER).rmdir()
+    return swept
+
+
+def make_parents(root: Path, path: Path) -> None:
+    """Make the missing directories above `path`; never `root` itself, whose disk may be away."""
+    missing = []
+    folder = path.parent
+    while folder != root and not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+
+
+def sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, _DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Whether the lock is ours now; None where the file system has no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
