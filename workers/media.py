@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import msgspec
 from msgspec import Struct
 
+from workers.json_text import elements, member, members, root, value_end
+
 # What a browser would run (HTML, SVG, XML, scripts) is not in it, on purpose.
 EXTENSIONS = {
     "application/json": "json",
@@ -121,15 +123,15 @@ def extract(line: bytes, name: str) -> Extracted:
     What can't be decoded stays where it is; its entry says why. No byte around the media is changed.
     """
     view = memoryview(line)
-    start = _member(line, _end(_SPACE, line, 0), "response")
+    start = member(line, root(line), "response")
     if start is None:
         raise ValueError("there is no response")
-    done, end = start, _value_end(line, start)
+    done, end = start, value_end(line, start)
     media: list[Medium] = []
     entries: list[Entry] = []
     pieces: list[memoryview | bytes] = []
-    for member, value, member_end in _inline_data(line, start):
-        fields = {key: view[at:to] for key, _, at, to in _members(line, value)}
+    for place, value, place_end in _inline_data(line, start):
+        fields = {key: view[at:to] for key, _, at, to in members(line, value)}
         declared = _string(fields.get("mimeType", fields.get("mime_type")))
         data = _decoded(fields.get("data"))
         if isinstance(data, str):
@@ -140,8 +142,8 @@ def extract(line: bytes, name: str) -> Extracted:
         entries.append(Entry(object_name, declared, len(data), contradiction(kind, data)))
         media.append(Medium(object_name, kind if kind in EXTENSIONS else OPAQUE, data))
         file_data = {"mimeType": declared or OPAQUE, "fileUri": object_name}
-        pieces += (view[done:member], b'"fileData":', msgspec.json.encode(file_data))
-        done = member_end
+        pieces += (view[done:place], b'"fileData":', msgspec.json.encode(file_data))
+        done = place_end
     pieces.append(view[done:end])
     return Extracted(media, entries, pieces)
 
@@ -192,92 +194,15 @@ def _decoded(token: memoryview | None) -> bytes | str:
 
 def _inline_data(line: bytes, response: int) -> Iterator[tuple[int, int, int]]:
     """Each inline object of candidates' parts: where its member starts, its value starts, and both end."""
-    for candidate in _elements(line, _member(line, response, "candidates")):
-        parts = _member(line, _member(line, candidate, "content"), "parts")
-        for part in _elements(line, parts):
+    for candidate in elements(line, member(line, response, "candidates")):
+        parts = member(line, member(line, candidate, "content"), "parts")
+        for part in elements(line, parts):
             if line[part] != ord("{"):
                 continue
-            members = {key: (start, value, end) for key, start, value, end in _members(line, part)}
-            found = members.get("inlineData") or members.get("inline_data")
+            fields = {key: (start, value, end) for key, start, value, end in members(line, part)}
+            found = fields.get("inlineData") or fields.get("inline_data")
             if found is not None and line[found[1]] == ord("{"):
                 yield found
-
-
-# A scanner of JSON that is known to be valid: msgspec.Raw does not say where in the line it stands.
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-_SPACE = re.compile(rb"[ \t\r\n]*+")
-_SCALAR = re.compile(rb"[^ \t\r\n,\]}]++")
-_MARK = re.compile(rb'["\[\]{}]')
-
-
-def _end(pattern: re.Pattern[bytes], line: bytes, at: int) -> int:
-    found = pattern.match(line, at)
-    if found is None:
-        raise ValueError("not the JSON it was said to be")
-    return found.end()
-
-
-def _string_end(line: bytes, at: int) -> int:
-    quote = line.find(b'"', at + 1)
-    # A quote that nothing escapes: found at the speed of memchr, which is what 60 MB of base64 want.
-    return quote + 1 if line[quote - 1] != ord("\\") else _end(_STRING, line, at)
-
-
-def _value_end(line: bytes, at: int) -> int:
-    if line[at] == ord('"'):
-        return _string_end(line, at)
-    if line[at] not in b"[{":
-        return _end(_SCALAR, line, at)
-    depth = 0
-    while (mark := _MARK.search(line, at)) is not None:
-        at = mark.end()
-        match mark[0]:
-            case b'"':
-                at = _string_end(line, at - 1)
-            case b"[" | b"{":
-                depth += 1
-            case _:
-                depth -= 1
-                if not depth:
-                    return at
-    raise ValueError("not the JSON it was said to be")
-
-
-def _members(line: bytes, at: int) -> Iterator[tuple[str, int, int, int]]:
-    """The members of an object: name, start of the member, start of the value, end of both."""
-    at = _end(_SPACE, line, at + 1)
-    while line[at] != ord("}"):
-        name_end = _string_end(line, at)
-        value = _end(_SPACE, line, _end(_SPACE, line, name_end) + 1)
-        end = _value_end(line, value)
-        yield msgspec.json.decode(line[at:name_end], type=str), at, value, end
-        at = _next(line, end)
-
-
-def _elements(line: bytes, at: int | None) -> Iterator[int]:
-    """Where the elements of the array at `at` start; none if there is no array."""
-    if at is None or line[at] != ord("["):
-        return
-    at = _end(_SPACE, line, at + 1)
-    while line[at] != ord("]"):
-        yield at
-        at = _next(line, _value_end(line, at))
-
-
-def _next(line: bytes, at: int) -> int:
-    at = _end(_SPACE, line, at)
-    return _end(_SPACE, line, at + 1) if line[at] == ord(",") else at
-
-
-def _member(line: bytes, at: int | None, name: str) -> int | None:
-    """Where the value of an object's member starts: the last one of that name, None if there is none."""
-    if at is None or line[at] != ord("{"):
-        return None
-    found = None
-    for key, _, value, _ in _members(line, at):
-        if key == name:
-            found = value
-    return found
 
 
 def _string(token: memoryview | None) -> str | None:

@@ -4,8 +4,6 @@
 outputs both ask it, so they agree.
 """
 
-import codecs
-import re
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import TypeVar
@@ -15,18 +13,14 @@ from msgspec import Raw, Struct
 
 from workers import answers
 from workers.answers import Usage
+from workers.json_text import MAX_DEPTH, has_lone_surrogate, is_too_deep, is_utf8
 from workers.media import Entry, Medium, extract
 from workers.naming import output_name
 
 LINE_LIMIT_BYTES = 256 * 2**20
 """A longer line, its end not counted, is invalid; whoever reads lines need not hold it: see `oversized`."""
 
-MAX_DEPTH = 750
-"""Deeper nesting is invalid. The decoder's own limit depends on how deep in the stack its caller is."""
-
 BLOCKED = "BLOCKED"
-
-_UTF8_PIECE = 2**20
 
 
 class Status(StrEnum):
@@ -137,16 +131,18 @@ def parse(line: bytes) -> Line:
     """
     if len(line) > LINE_LIMIT_BYTES:
         return oversized()
-    if not line.isascii() and not _is_utf8(line):
+    if not is_utf8(line):
         return _invalid("the line is not UTF-8")
-    if len(line) > 2 * MAX_DEPTH and _is_too_deep(line):
+    if is_too_deep(line):
         return _invalid(f"the line is nested more than {MAX_DEPTH} deep")
     try:
         wire = _decode(line)
     except msgspec.ValidationError:
         return _invalid("the line is not a JSON object")
     except (msgspec.DecodeError, RecursionError) as error:
-        return _invalid(f"the line is not JSON: {_why(line, error)}")
+        # Of a lone surrogate msgspec says that the line is truncated.
+        reason = "it holds a lone surrogate" if has_lone_surrogate(line) else str(error)
+        return _invalid(f"the line is not JSON: {reason}")
     key = _key(wire)
     if _is_present(wire.response):
         if memoryview(wire.response)[0] != ord("{"):
@@ -269,45 +265,6 @@ def _key(wire: _Wire) -> str | None:
 
 def _is_present(raw: bytes) -> bool:
     return bool(raw) and memoryview(raw)[0] != ord("n")
-
-
-def _is_utf8(line: bytes) -> bool:
-    decode = codecs.getincrementaldecoder("utf-8")().decode
-    view = memoryview(line)
-    try:
-        # In pieces, because one emoji makes a str four times as large as its bytes.
-        for start in range(0, len(line), _UTF8_PIECE):
-            decode(view[start : start + _UTF8_PIECE])
-        decode(b"", final=True)
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-# Both patterns read a line once, whatever is in it: nothing is given back, and a string may lack its end.
-_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-_LONE_SURROGATE = re.compile(
-    rb"(?:[^\\]++|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\(?!u[dD][89a-fA-F]).)*+"
-    rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}",
-    re.DOTALL,
-)
-_BRACKETS = re.compile(rb"[\[\]{}]")
-
-
-def _is_too_deep(line: bytes) -> bool:
-    if line.count(b"[") + line.count(b"{") <= MAX_DEPTH:
-        return False
-    depth = 0
-    for bracket in _BRACKETS.finditer(_STRINGS.sub(b"", line)):
-        depth += 1 if bracket[0] in b"[{" else -1
-        if depth > MAX_DEPTH:
-            return True
-    return False
-
-
-def _why(line: bytes, error: Exception) -> str:
-    # msgspec says "truncated" or "unexpected end" of them.
-    return "it holds a lone surrogate" if _LONE_SURROGATE.match(line) else str(error)
 
 
 def _joined(texts: list[Raw]) -> Sequence[bytes | memoryview]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from workers import results
+from workers import json_text, results
 from workers.answers import Usage
 from workers.results import Rendered, Status, is_blank, manifest_line, oversized, parse, render
 
@@ -207,10 +207,10 @@ def test_escaped_backslashes_before_a_u_are_no_surrogate() -> None:
     assert parse(b'{"response":{"a":"\\\\ud800"}}').status is Status.SUCCEEDED
 
 
-@pytest.mark.parametrize("depth", [results.MAX_DEPTH - 2, results.MAX_DEPTH - 1])
+@pytest.mark.parametrize("depth", [json_text.MAX_DEPTH - 2, json_text.MAX_DEPTH - 1])
 def test_the_depth_that_is_accepted_does_not_depend_on_the_caller(depth: int) -> None:
     line = b'{"a":{"]":' + b"[" * depth + b'"["' + b"]" * depth + b'},"response":{}}'
-    expected = depth + 2 <= results.MAX_DEPTH
+    expected = depth + 2 <= json_text.MAX_DEPTH
 
     def deeper(frames: int) -> Status:
         return deeper(frames - 1) if frames else parse(line).status
@@ -233,7 +233,7 @@ def test_a_line_above_the_limit_is_invalid_held_or_not(monkeypatch: pytest.Monke
 def test_text_beyond_ascii_is_checked_in_pieces_that_may_cut_a_character(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(results, "_UTF8_PIECE", 3)
+    monkeypatch.setattr(json_text, "_UTF8_PIECE", 3)
     assert parse('{"key":"é🙂中","response":{}}'.encode()).key == "é🙂中"
     assert parse('{"key":"é🙂中'.encode()[:-1]).key is None
 
