@@ -66,18 +66,25 @@ class Sink:
         return few and self._bytes_under_way + size <= _BYTES_UNDER_WAY
 
     def _work(self) -> None:
-        while (group := self._queue.get()) is not None:
-            try:
-                for item in group:
-                    if self._error:
-                        break
-                    self._store(*item)
-            except BaseException as error:  # noqa: BLE001 - the thread that puts raises it.
-                self._error = self._error or error
-            with self._changed:
-                self._groups_under_way -= 1
-                self._bytes_under_way -= sum(len(data) for _, data, _ in group)
-                self._changed.notify()
+        while True:
+            group = self._queue.get()
+            if group is None:
+                return
+            self._store_group(group)
+            del group  # Else every waiting thread would keep its last one in memory.
+
+    def _store_group(self, group: list[_Item]) -> None:
+        try:
+            for item in group:
+                if self._error:
+                    break
+                self._store(*item)
+        except BaseException as error:  # noqa: BLE001 - the thread that puts raises it.
+            self._error = self._error or error
+        with self._changed:
+            self._groups_under_way -= 1
+            self._bytes_under_way -= sum(len(data) for _, data, _ in group)
+            self._changed.notify()
 
     def __enter__(self) -> Self:
         return self

@@ -50,7 +50,7 @@ class StagedFile:
             try:
                 self._file = os.fdopen(os.open(self.path, _CREATE, _MODE), "wb", buffering=_BUFFER)
             except FileNotFoundError:
-                self.path.parent.mkdir(exist_ok=True)
+                _make(self.path.parent)
                 continue
             if _lock(self._file.fileno()) is not False and os.fstat(self._file.fileno()).st_nlink:
                 return
@@ -123,7 +123,7 @@ def make_parents(root: Path, path: Path) -> None:
         missing.append(folder)
         folder = folder.parent
     for folder in reversed(missing):
-        folder.mkdir(exist_ok=True)
+        _make(folder)
 
 
 def sync_directory(directory: Path) -> None:
@@ -132,6 +132,11 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _make(folder: Path) -> None:
+    with suppress(FileExistsError):  # Not exist_ok, which looks again and fails if it is gone by then.
+        folder.mkdir()
 
 
 def _lock(descriptor: int) -> bool | None:
