@@ -190,11 +190,14 @@ class Batches:
         if tell:
             self._on_end(batch)
 
-    async def close(self) -> None:
+    async def clear(self) -> None:
+        """Forget every batch and stop working on any."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._tasks.clear()
+        self._batches.clear()
 
     def _stop(self, batch_id: str) -> None:
         task = self._tasks.pop(batch_id, None)

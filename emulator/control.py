@@ -27,6 +27,8 @@
     See `settings`: change some.
 `POST /keys:rotate`
     Other keys in the JWKS.
+`POST /reset`
+    As after the start, but for the keys.
 """
 
 import asyncio
@@ -173,6 +175,10 @@ def control_routes(world: World) -> Mount:
         await asyncio.to_thread(world.courier.rotate_keys)
         return JSONResponse({})
 
+    async def reset(_request: Request) -> Response:
+        await world.reset()
+        return JSONResponse({})
+
     return Mount(
         "/_emulator",
         routes=[
@@ -185,6 +191,7 @@ def control_routes(world: World) -> Mount:
             Route("/requests", requests, methods=["GET"]),
             Route("/faults", faults, methods=["GET", "POST", "DELETE"]),
             Route("/settings", settings, methods=["PATCH"]),
+            Route("/reset", reset, methods=["POST"]),
             Route("/keys:rotate", rotate_keys, methods=["POST"]),
         ],
     )

@@ -100,10 +100,16 @@ class Courier:
         """New keys in the JWKS, and none of the old ones."""
         self.keys = Keys()
 
-    async def close(self) -> None:
-        for task in self._tasks:
+    async def clear(self) -> None:
+        """Forget every delivery and stop carrying any."""
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.deliveries.clear()
+
+    async def close(self) -> None:
+        await self.clear()
         await self._client.aclose()
 
     def _send(

@@ -141,6 +141,11 @@ class Files:
         if stored:
             stored.path.unlink(missing_ok=True)
 
+    def clear(self) -> None:
+        self._uploads.clear()
+        for file_id in list(self._files):
+            self.discard(file_id)
+
     def start_upload(self, wanted: dict[str, Any], size: int | None, mime_type: str) -> str:
         """Id of a new resumable upload.
 

@@ -129,6 +129,9 @@ class Webhooks:
         self.get(webhook_id)
         del self._webhooks[webhook_id]
 
+    def clear(self) -> None:
+        self._webhooks.clear()
+
     def rotate(self, webhook_id: str, behavior: str) -> str:
         """A new secret, first in line. The old ones live on for 24 hours, or end at once.
 

@@ -1,7 +1,7 @@
 """The whole local Gemini: its parts, and what ties a batch's end to its webhooks."""
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class World:
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.settings = settings
+        self._at_start = asdict(settings)
         self.faults = Faults()
         self.files = Files(folder)
         self.webhooks = Webhooks()
@@ -56,6 +57,16 @@ class World:
         else:
             self.courier.announce(event_of(batch))
 
+    async def reset(self) -> None:
+        """As after the start, but for the keys of the JWKS."""
+        await self.batches.clear()
+        await self.courier.clear()
+        self.webhooks.clear()
+        self.files.clear()
+        self.faults.clear()
+        self.requests.clear()
+        self.settings.change(self._at_start)
+
     async def close(self) -> None:
-        await self.batches.close()
+        await self.batches.clear()
         await self.courier.close()

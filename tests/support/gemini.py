@@ -1,7 +1,7 @@
 """The emulator as a process, and its control API for tests (described in `emulator.control`)."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +140,13 @@ class Gemini:
         """Other keys in the JWKS."""
         self._control("POST", "keys:rotate")
 
+    def reset(self) -> None:
+        """As after the start: no batches, files, webhooks, deliveries or faults, and the first settings."""
+        self._control("POST", "reset")
+
+    def is_running(self) -> bool:
+        return self.process._popen.poll() is None
+
     def create_webhook(self, uri: str, *events: str) -> dict[str, Any]:
         """A webhook for these events (default: the batch events), with its `new_signing_secret`."""
         chosen = list(events) or ["batch.succeeded", "batch.failed", "batch.expired"]
@@ -154,11 +161,20 @@ class Gemini:
         return document
 
 
+_SHARED = pytest.StashKey[Gemini]()
+
+
 @pytest.fixture
-def gemini(tmp_path: Path) -> Iterator[Gemini]:
-    """A local Gemini of the test's own, whose batches end almost at once."""
-    server = Gemini(tmp_path / "logs" / "emulator.log", "--seconds", "0.1")
-    try:
-        yield server
-    finally:
-        server.close()
+def gemini(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Gemini:
+    """A local Gemini with nothing in it, whose batches end almost at once.
+
+    One process serves the whole session; a test may end it, the next one then gets another.
+    """
+    stash = request.session.stash
+    server = stash.get(_SHARED, None)
+    if server is None or not server.is_running():
+        server = Gemini(tmp_path_factory.mktemp("gemini") / "emulator.log", "--seconds", "0.1")
+        request.session.addfinalizer(server.close)
+        stash[_SHARED] = server
+    server.reset()
+    return server
