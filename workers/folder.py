@@ -200,10 +200,7 @@ class _Files:
 
     def _store(self, name: str, data: bytes) -> None:
         try:
-            file = os.open(name, _CREATE, _MODE, dir_fd=self._descriptor)
-        except FileNotFoundError:
-            make_parents(self._folder.root, self._path / name)
-            file = os.open(name, _CREATE, _MODE, dir_fd=self._descriptor)
+            file = self._create(name)
         except FileExistsError:
             self._replace_if_different(name, data)
             return
@@ -213,6 +210,13 @@ class _Files:
                 written += os.write(file, data[written:])
         finally:
             os.close(file)
+
+    def _create(self, name: str) -> int:
+        try:
+            return os.open(name, _CREATE, _MODE, dir_fd=self._descriptor)
+        except FileNotFoundError:
+            make_parents(self._folder.root, self._path / name)
+            return os.open(name, _CREATE, _MODE, dir_fd=self._descriptor)
 
     def _replace_if_different(self, name: str, data: bytes) -> None:
         """Of a resumed run, or of another worker that is writing the same at this moment."""
