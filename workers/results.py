@@ -170,28 +170,13 @@ def render(line: Line, index: int, occurrence: int) -> Rendered:
     """
     name = output_name(line.key, index, occurrence)
     head = b'{"key":%b,"index":%d,"status":%b' % (_encode(line.key), index, _encode(line.status))
-    if line.response is None:
-        return Rendered(
-            line.key,
-            index,
-            name,
-            line.status,
-            None,
-            None,
-            None,
-            [],
-            [],
-            line.error,
-            None,
-            head,
-            _NO_FACTS,
-            [],
-            [],
-        )
-    answer = answers.read(line.response)
+    answer = _NO_ANSWER
     media: list[Medium] = []
     entries: list[Entry] = []
-    pieces: list[memoryview | bytes] = [line.response]
+    pieces: list[memoryview | bytes] = []
+    if line.response is not None:
+        answer = answers.read(line.response)
+        pieces = [line.response]
     if answer.has_media:
         extracted = extract(line.source, name)
         media, entries, pieces = extracted.media, extracted.entries, extracted.pieces
@@ -202,21 +187,21 @@ def render(line: Line, index: int, occurrence: int) -> Rendered:
         _encode(entries),
     )
     return Rendered(
-        line.key,
-        index,
-        name,
-        line.status,
-        answer.finish_reason,
-        answer.block_reason,
-        answer.usage,
-        media,
-        entries,
-        None,
-        answer.embedding,
-        head,
-        facts,
-        answer.texts,
-        pieces,
+        key=line.key,
+        index=index,
+        name=name,
+        status=line.status,
+        finish_reason=answer.finish_reason,
+        block_reason=answer.block_reason,
+        usage=answer.usage,
+        media=media,
+        entries=entries,
+        error=line.error,
+        embedding=answer.embedding,
+        head=head,
+        facts=facts,
+        texts=answer.texts,
+        pieces=pieces,
     )
 
 
@@ -241,7 +226,7 @@ def manifest_line(rendered: Rendered, part: str, offset: int, length: int, *, ha
     )
 
 
-_NO_FACTS = b',"finish_reason":null,"block_reason":null,"usage":null,"media":[]'
+_NO_ANSWER = answers.Answer([])
 
 
 def _invalid(reason: str, key: str | None = None) -> Line:
