@@ -8,7 +8,10 @@ import pytest
 import redis
 
 from emulator.local_redis import local_redis
+from tests.support.deployment import deployment  # noqa: F401
+from tests.support.gemini import gemini  # noqa: F401
 from tests.support.processes import Process
+from tests.support.s3 import s3  # noqa: F401
 
 
 @pytest.fixture(scope="session")

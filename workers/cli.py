@@ -40,9 +40,6 @@ def work(workers: int, *, burst: bool) -> None:
         settings = Settings.load(os.environ)
         connection = _redis(settings.redis_url)
         _log_lines()
-        logging.getLogger("workers").info(
-            "event=started workers=%d storage=%s", workers, settings.storage_url
-        )
         run_pool(settings, connection, workers, burst=burst)
 
 

@@ -25,10 +25,10 @@ from workers.settings import Settings
 
 logger = logging.getLogger("workers")
 
-MONITORING_SECONDS = 10
-HEARTBEAT_SECONDS = 30
-MAINTENANCE_SECONDS = 10
-WORKER_TTL_SECONDS = 25  # RQ blocks on the queues for this minus 15.
+MONITORING_SECONDS = 5
+HEARTBEAT_SECONDS = 20
+MAINTENANCE_SECONDS = 5
+WORKER_TTL_SECONDS = 20  # RQ blocks on the queues for this minus 15.
 
 ORPHANS = "batch-receiver:orphans"
 ORPHAN_SECONDS = 30.0
@@ -169,11 +169,19 @@ def requeue_orphans(connection: Redis, now: float | None = None) -> list[str]:
     return put_back
 
 
+class _Pool(WorkerPool):
+    def start_workers(self, *args: Any, **kwargs: Any) -> None:
+        # RQ installs them only afterwards, and a signal in between would end the pool at once.
+        self._install_signal_handlers()  # type: ignore[no-untyped-call]
+        logger.info("event=started workers=%d", self.num_workers)
+        super().start_workers(*args, **kwargs)
+
+
 def run_pool(settings: Settings, connection: Redis, workers: int, *, burst: bool) -> None:
     """Run workers until SIGTERM or SIGINT, or until nothing is left to do where `burst`."""
     jobs.prepare(settings)
     os.register_at_fork(after_in_child=_end_with_parent)
-    pool = WorkerPool(
+    pool = _Pool(
         [contract.BATCHES, contract.PARTS],
         connection=connection,
         num_workers=workers,
@@ -186,6 +194,11 @@ def run_pool(settings: Settings, connection: Redis, workers: int, *, burst: bool
 
 
 def _end_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent ends (Linux; elsewhere RQ's own timeouts have to do)."""
+    """Ask the kernel to kill this process when its parent ends (Linux; elsewhere RQ's own timeouts have to do).
+
+    The pool's signal handlers are not the child's; until it has its own, a signal simply ends it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

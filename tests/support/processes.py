@@ -33,6 +33,10 @@ class Process:
         return self._popen.pid
 
     @property
+    def returncode(self) -> int | None:
+        return self._popen.poll()
+
+    @property
     def output(self) -> str:
         return self.log.read_text(errors="replace")
 
