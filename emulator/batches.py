@@ -128,13 +128,15 @@ class Batches:
         Raises:
             ApiError: 400 for a job without input, 404 for an input file that does not exist.
         """
-        job = body.get("batch") or {}
-        source = wire.field(job, "inputConfig") or {}
-        config = wire.field(job, "webhookConfig") or {}
+        job = wire.submessage(body, "batch")
+        source = wire.submessage(job, "inputConfig")
+        config = wire.submessage(job, "webhookConfig")
         file_name = wire.field(source, "fileName")
-        requests = (source.get("requests") or {}).get("requests")
+        requests = wire.submessage(source, "requests").get("requests")
         if bool(file_name) == bool(requests):
             raise bad_request("input_config must have either file_name or requests.")
+        if requests and not (isinstance(requests, list) and all(isinstance(each, dict) for each in requests)):
+            raise bad_request("requests must be a list of objects.")
         stored = self._files.get(str(file_name).removeprefix("files/")) if file_name else None
         batch = Batch(
             id=wire.new_id(_ID_LENGTH),
@@ -235,7 +237,10 @@ class Batches:
 def _answer(batch: Batch, request: Any) -> dict[str, Any]:
     if not isinstance(request, dict):
         raise bad_request("A request must be an object.")
-    return (answers.embed if batch.embeddings else answers.generate)(batch.model, request)
+    try:
+        return (answers.embed if batch.embeddings else answers.generate)(batch.model, request)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise bad_request(f"A request can't be understood: {error}.") from error
 
 
 def _answer_inline(batch: Batch, requests: list[Any]) -> tuple[dict[str, Any], dict[str, str]]:

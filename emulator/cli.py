@@ -1,5 +1,6 @@
 """`batch-receiver emulator`."""
 
+import os
 import signal
 import socket
 import sys
@@ -73,9 +74,8 @@ def emulator(  # noqa: PLR0917  # click passes them by name.
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=1024
         )
     except OSError as error:
-        raise click.ClickException(
-            f"Can't listen on {host}, port {port}: {error.strerror or error}."
-        ) from None
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise click.ClickException(f"Can't listen on {host}, port {port}: {reason}.") from None
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises the signal again once it has shut down; its default action would leave the folder behind.
         signal.signal(number, lambda *_: sys.exit(0))

@@ -134,15 +134,11 @@ def control_routes(world: World) -> Mount:
     async def change_batch(request: Request) -> Response:
         batch = world.batches.get(request.path_params["id"])
         change = await wire.read_object(request)
-        if change.get("state", batch.state) in FINAL:
-            world.batches.end(
-                batch,
-                change.get("state", batch.state),
-                error=change.get("error"),
-                tell=bool(change.get("announce")),
-            )
+        state = str(change.get("state", batch.state))
+        if state in FINAL:
+            world.batches.end(batch, state, error=change.get("error"), tell=bool(change.get("announce")))
         else:
-            batch.state, batch.ended, batch.error = change["state"], None, None
+            batch.state, batch.ended, batch.error = state, None, None
         return JSONResponse({"id": batch.id, "name": batch.name})
 
     async def delete_output(request: Request) -> Response:

@@ -169,7 +169,7 @@ class Courier:
                 delivery.url,
                 content=body,
                 headers=attempt.headers,
-                timeout=self._settings.delivery_timeout_seconds,
+                timeout=httpx.Timeout(self._settings.delivery_timeout_seconds, pool=None),
             )
         except httpx.HTTPError as error:
             attempt.error = f"{type(error).__name__}: {error}"

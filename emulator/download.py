@@ -90,10 +90,10 @@ class Download:
         sent = 0
         while sent < stop and not gone.done():
             chunk = await asyncio.to_thread(file.read, min(step, stop - sent))
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
             sent += len(chunk)
             if rate is not None:
                 await asyncio.sleep(max(began + sent / rate - time.monotonic(), 0))
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
         return sent == length
 
 

@@ -201,7 +201,7 @@ def upload_routes(files: Files) -> list[Route]:
             raise bad_request("Only resumable uploads are offered here.")
         length = headers.get("x-goog-upload-header-content-length", "")
         upload_id = files.start_upload(
-            (await wire.read_object(request)).get("file") or {},
+            wire.submessage(await wire.read_object(request), "file"),
             int(length) if length.isdecimal() else None,
             headers.get("x-goog-upload-header-content-type", "application/octet-stream"),
         )

@@ -40,6 +40,20 @@ def field(message: Mapping[str, Any], camel: str, default: Any = None) -> Any:
     return message.get(re.sub(r"[A-Z]", lambda letter: "_" + letter[0].lower(), camel), default)
 
 
+def submessage(message: Mapping[str, Any], camel: str) -> dict[str, Any]:
+    """The message at the field `camel`, an empty one where there is none.
+
+    Raises:
+        ApiError: 400, what stands there is no object.
+    """
+    value = field(message, camel)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise bad_request(f"Invalid value at '{camel}': an object is expected.")
+    return value
+
+
 def parse_object(text: str) -> dict[str, Any]:
     """A JSON object; also one in single quotes, as the Batch page's own curl commands send it.
 

@@ -10,7 +10,7 @@ from google import genai
 from google.genai import errors, types
 from pydantic import BaseModel
 
-from tests.emulator.conftest import Listener
+from tests.emulator.listener import Listener
 from tests.support.gemini import Gemini
 from tests.support.waiting import wait_until
 
@@ -255,6 +255,28 @@ def test_a_batch_whose_input_is_no_json_fails_with_an_error(client: genai.Client
     operation = gemini.http.get(f"/v1beta/{batch.name}").json()
     assert operation["error"]["code"] == 3
     assert "response" not in operation
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"batch": []},
+        {"batch": {"input_config": {"requests": {"requests": ["no object"]}}}},
+        {"batch": {"input_config": {"file_name": "files/a", "requests": {"requests": [{}]}}}},
+    ],
+)
+def test_a_job_that_makes_no_sense_is_refused(gemini: Gemini, body: dict[str, Any]) -> None:
+    answer = gemini.http.post(f"/v1beta/models/{MODEL}:batchGenerateContent", json=body)
+    assert (answer.status_code, answer.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
+
+
+def test_a_request_that_makes_no_sense_fails_its_batch(client: genai.Client, gemini: Gemini) -> None:
+    request = {"content": {"parts": []}, "outputDimensionality": "many"}
+    body = {"batch": {"inputConfig": {"requests": {"requests": [{"request": request}]}}}}
+    path = f"/v1beta/models/{EMBEDDING_MODEL}:asyncBatchEmbedContent"
+    name = gemini.http.post(path, json=body).json()["name"]
+    assert _ended(client, types.BatchJob(name=name)).state == types.JobState.JOB_STATE_FAILED
 
 
 def test_a_batch_from_a_file_that_does_not_exist_is_refused(client: genai.Client) -> None:

@@ -147,6 +147,11 @@ class Gemini:
     def is_running(self) -> bool:
         return self.process._popen.poll() is None
 
+    def peak_memory_bytes(self) -> int:
+        """The most physical memory that the process ever used."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
     def create_webhook(self, uri: str, *events: str) -> dict[str, Any]:
         """A webhook for these events (default: the batch events), with its `new_signing_secret`."""
         chosen = list(events) or ["batch.succeeded", "batch.failed", "batch.expired"]
