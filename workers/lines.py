@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from workers.results import LINE_LIMIT_BYTES
+from workers.results import LINE_LIMIT_BYTES, is_blank
 
 
 class RawLine(NamedTuple):
@@ -15,7 +15,7 @@ class RawLine(NamedTuple):
 
     @property
     def blank(self) -> bool:
-        return not self.length or (self.data is not None and self.data.isspace())
+        return self.data is not None and is_blank(self.data)
 
 
 class LineCutter:

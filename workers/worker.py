@@ -35,6 +35,7 @@ ORPHAN_SECONDS = 30.0
 
 _BURST_PAUSE_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _ALLOWED: dict[str, Callable[..., Any]] = {
     contract.PROCESS_BATCH: jobs.process_batch,
     contract.FAN_OUT_PART: jobs.fan_out_part,
@@ -175,6 +176,16 @@ class _Pool(WorkerPool):
         self._install_signal_handlers()  # type: ignore[no-untyped-call]
         logger.info("event=started workers=%d", self.num_workers)
         super().start_workers(*args, **kwargs)
+        if self.status == self.Status.STOPPED:
+            self.stop_workers()  # type: ignore[no-untyped-call]
+
+    def start_worker(self, *args: Any, **kwargs: Any) -> None:
+        # A signal that comes during the fork waits until the child has handlers of its own; else it would be lost.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+        try:
+            super().start_worker(*args, **kwargs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
 
 
 def run_pool(settings: Settings, connection: Redis, workers: int, *, burst: bool) -> None:
@@ -198,7 +209,8 @@ def _end_with_parent() -> None:
 
     The pool's signal handlers are not the child's; until it has its own, a signal simply ends it.
     """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in _STOP_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
