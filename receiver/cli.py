@@ -1,9 +1,14 @@
 """`batch-receiver`: one command line, each subcommand loaded from the room that owns it only when it is called."""
 
 import importlib
+import os
 import sys
+from pathlib import Path
 
 import click
+
+from receiver.errors import SettingsError
+from receiver.settings import read_environment
 
 # name: (where the click command stands, its line in --help). Loading lazily keeps the public edge free of the
 # bucket and HTTP libraries that only the workers need.
@@ -15,24 +20,24 @@ COMMANDS = {
     "process": ("workers.cli:process", "Process one batch here and now, without Redis or workers."),
     "replay": ("workers.cli:replay", "Enqueue a batch again, also after it failed for good."),
     "status": ("workers.cli:status", "Show one batch, or what waits, runs, failed and was committed lately."),
+    "reconcile": ("workers.cli:reconcile_now", "Enqueue batches that ended without our being told."),
     "emulator": ("emulator.cli:emulator", "Run a local Gemini to develop and test against."),
     "demo": ("emulator.demo:demo", "Show the whole flow on this machine, end to end."),
 }
 
 
 class LazyGroup(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, _: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+    def get_command(self, _: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
         module, attribute = COMMANDS[name][0].split(":")
-        command = getattr(importlib.import_module(module), attribute)
-        assert isinstance(command, click.Command)
+        command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_line) for name, (_, help_line) in COMMANDS.items()])
 
@@ -42,8 +47,15 @@ class LazyGroup(click.Group):
 def main() -> None:
     """Turn finished Gemini batches into files in your bucket.
 
+    Settings come from the environment, and from a file .env in the working directory.
+
     Example: batch-receiver demo
     """
+    try:
+        os.environ.update(read_environment(Path.cwd()))
+    except SettingsError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import click
+import msgspec
 from redis import Redis
 from redis.exceptions import RedisError
 from rich.console import Console
@@ -23,6 +24,7 @@ from workers.fanout import fan_out
 from workers.jobs import prepare
 from workers.process import Result, Tools
 from workers.process import process as process_one
+from workers.reconcile import reconcile
 from workers.settings import Settings, redis_url, storage_url
 from workers.storage import open_bucket
 
@@ -111,6 +113,29 @@ def status(batch: str | None, *, as_json: bool) -> None:
         _show_overview(found)
     if batch and found["state"] == "unknown":
         _fail(f"Nothing is known of {batch}: it was neither announced nor committed.")
+
+
+@click.command(name="reconcile", epilog="Example: batch-receiver reconcile")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def reconcile_now(*, as_json: bool) -> None:
+    """Ask Gemini for batches that ended without our being told, and enqueue those that are not in the bucket."""
+    with _told():
+        settings = Settings.load(os.environ)
+        connection = _redis(settings.redis_url)
+        report = reconcile(prepare(settings), connection, reenable=settings.reconcile_reenable)
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(report)))
+        return
+    click.echo(
+        f"{report.listed} batches listed, {report.final} of them ended lately: {report.committed} committed, "
+        f"{report.enqueued} enqueued now, {report.already_waiting} waiting or running, "
+        f"{report.failed_for_good} failed for good, {report.other_names} with another display name."
+    )
+    if report.webhooks_disabled:
+        done = "enabled again" if report.webhooks_reenabled else "run `batch-receiver register` to enable it"
+        click.echo(
+            f"Gemini had disabled {report.webhooks_disabled} webhook(s) after failed deliveries: {done}."
+        )
 
 
 class _Here:

@@ -22,8 +22,13 @@ PARTS = "parts"
 PROCESS_BATCH = "workers.jobs.process_batch"
 FAN_OUT_PART = "workers.jobs.fan_out_part"
 FINISH_BATCH = "workers.jobs.finish_batch"
+RECONCILE = "workers.jobs.reconcile_batches"
+
+RECONCILE_JOB_ID = "reconcile"
 
 BATCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+
+_JOB_ID = re.compile(r"(?:batch|finish)-(?P<whole>.+)|part-(?P<cut>.+)-[0-9]{5,}", re.DOTALL)
 
 # An expected retry is returned by the job itself; these are for what nobody foresaw: a work-horse that was
 # killed, a bug. The first two are immediate, so that a crash does not wait for RQ's scheduler.
@@ -108,6 +113,12 @@ def part_job_id(batch: str, part: int) -> str:
 
 def finish_job_id(batch: str) -> str:
     return f"finish-{batch}"
+
+
+def batch_of_job(job_id: str) -> str | None:
+    """The batch that a job id belongs to; None where it is not one of a batch's three kinds."""
+    found = _JOB_ID.fullmatch(job_id)
+    return (found["whole"] or found["cut"]) if found else None
 
 
 def announcement_key(batch: str) -> str:

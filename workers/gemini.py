@@ -3,6 +3,7 @@
 The only module that holds the API key. Redirects are not followed, so the key goes to one host.
 """
 
+import logging
 import re
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -19,6 +21,8 @@ import msgspec
 from workers.contract import parse_batch_id
 from workers.errors import GeminiUnavailable, KeyRefused, Permanent, ResultsGone, Unreadable
 from workers.settings import Secret
+
+logger = logging.getLogger("workers")
 
 # Result files live 48 hours from the end of their batch (Files API).
 FILE_LIFE_SECONDS = 48 * 3600
@@ -77,6 +81,20 @@ class Download:
     chunks: Iterator[bytes]
 
 
+class Webhook(msgspec.Struct, frozen=True):
+    """A subscription, as far as the workers care: whether Gemini still delivers to it."""
+
+    id: str = ""
+    name: str = ""
+    state: str = ""
+    subscribed_events: list[str] = []
+
+
+class _Webhooks(msgspec.Struct):
+    webhooks: list[Webhook] = []
+    next_page_token: str = ""
+
+
 class _Metadata(msgspec.Struct, rename="camel"):
     model: str | None = None
     display_name: str | None = None
@@ -103,6 +121,7 @@ class _Page(msgspec.Struct, rename="camel"):
 
 _operation = msgspec.json.Decoder(_Operation)
 _page = msgspec.json.Decoder(_Page)
+_webhooks = msgspec.json.Decoder(_Webhooks)
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -152,10 +171,40 @@ class Gemini:
                     "Gemini's list of batches could not be read; it is asked for again."
                 ) from None
             for operation in page.operations:
-                yield parse_batch(bytes(operation), "")
+                try:
+                    yield parse_batch(memoryview(operation), "")
+                except Permanent:
+                    logger.warning("event=unreadable_batch_listed")
             token = page.next_page_token
             if not token:
                 return
+
+    def webhooks(self) -> Iterator[Webhook]:
+        """The project's webhooks, page by page. Raises as `batch` does."""
+        token = ""
+        while True:
+            answer = self._get(
+                "/v1beta/webhooks", {"page_size": 100, **({"page_token": token} if token else {})}
+            )
+            _check(answer)
+            try:
+                page = _webhooks.decode(answer.content)
+            except (msgspec.MsgspecError, RecursionError):
+                raise GeminiUnavailable("Gemini's list of webhooks could not be read.") from None
+            for webhook in page.webhooks:
+                yield webhook if webhook.id else msgspec.structs.replace(webhook, id=webhook.name)
+            token = page.next_page_token
+            if not token:
+                return
+
+    def enable_webhook(self, webhook: str) -> None:
+        """Have Gemini deliver to a webhook again. Raises as `batch` does."""
+        path = f"/v1beta/webhooks/{quote(webhook.removeprefix('webhooks/'), safe='')}"
+        try:
+            answer = self._http.patch(path, params={"update_mask": "state"}, json={"state": "enabled"})
+        except httpx.HTTPError as error:
+            raise _unreachable(error) from None
+        _check(answer)
 
     @contextmanager
     def download(self, file: str, start: int = 0, etag: str | None = None) -> Iterator[Download]:
@@ -215,7 +264,7 @@ class Gemini:
         return answer
 
 
-def parse_batch(body: bytes, asked: str) -> Batch:
+def parse_batch(body: bytes | memoryview, asked: str) -> Batch:
     """A batch from the JSON of its operation; `asked` is its id where the answer does not name it.
 
     Every spelling that was seen is accepted: BATCH_STATE_* and JOB_STATE_*, the output at `response` and at

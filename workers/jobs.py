@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable
 
+import msgspec
 from redis import Redis
 from rq import Retry, get_current_job
 from rq.job import Job
@@ -15,6 +16,7 @@ from workers.errors import Unreadable, WorkerError
 from workers.gemini import Gemini
 from workers.process import Result, Tools, process
 from workers.process import fan_out_part as fan_out_one
+from workers.reconcile import reconcile
 from workers.retry import decide
 from workers.settings import Settings
 from workers.storage import open_bucket
@@ -36,6 +38,7 @@ def prepare(settings: Settings) -> Tools:
         outputs=settings.outputs,
         part_bytes=settings.part_bytes,
         display_name=settings.display_name,
+        reenable_webhooks=settings.reconcile_reenable,
     )
     return _tools
 
@@ -71,6 +74,21 @@ def finish_batch(batch: str) -> Retry | None:
             )
 
     return _guarded(job, batch, step)
+
+
+def reconcile_batches() -> None:
+    """Job `reconcile`: enqueue what ended without our being told. A failed run is followed by the next one."""
+    job = _job()
+    job.retries_left = 0
+    tools = _ready()
+    try:
+        report = reconcile(tools, job.connection, reenable=tools.reenable_webhooks)
+    except WorkerError as error:
+        logger.error("event=reconcile_failed reason=%r", str(error))  # noqa: TRY400 - the sentence says it
+        job.connection.hincrby(contract.COUNTERS, "reconcile_errors", 1)
+        return
+    found = " ".join(f"{name}={value}" for name, value in msgspec.structs.asdict(report).items() if value)
+    logger.info("event=reconciled %s", found)
 
 
 class Jobs:

@@ -29,6 +29,7 @@ class Tools:
     outputs: frozenset[str]
     part_bytes: int
     display_name: str = "*"
+    reenable_webhooks: bool = False
 
 
 class Dispatch(Protocol):

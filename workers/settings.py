@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from workers.errors import SettingsError
 
@@ -47,6 +47,7 @@ class Settings:
     part_bytes: int
     fanout_concurrency: int | None
     reconcile_interval_seconds: int
+    reconcile_reenable: bool
     environment: Mapping[str, str] = field(repr=False, hash=False, compare=False)
 
     @classmethod
@@ -71,6 +72,7 @@ class Settings:
             part_bytes=_size(environment, "PART_BYTES", 16 << 20),
             fanout_concurrency=_count(environment, "FANOUT_CONCURRENCY", None, least=1),
             reconcile_interval_seconds=_count(environment, "RECONCILE_INTERVAL_SECONDS", 900, least=0) or 0,
+            reconcile_reenable=_switch(environment, "RECONCILE_REENABLE"),
             environment=dict(environment),
         )
 
@@ -82,7 +84,8 @@ class Settings:
 def redis_url(environment: Mapping[str, str]) -> str:
     """`REDIS_URL`, or the default. Raises `SettingsError`."""
     url = environment.get("REDIS_URL") or DEFAULT_REDIS_URL
-    if urlsplit(url).scheme not in {"redis", "rediss", "unix"}:
+    parts = _parts(url)
+    if parts is None or parts.scheme not in {"redis", "rediss", "unix"}:
         raise SettingsError("REDIS_URL must start with redis://, rediss:// or unix://.")
     return url
 
@@ -99,12 +102,24 @@ def storage_url(environment: Mapping[str, str]) -> str:
 
 def _base_url(environment: Mapping[str, str]) -> str:
     url = (environment.get("GOOGLE_GEMINI_BASE_URL") or DEFAULT_BASE_URL).rstrip("/")
-    parts = urlsplit(url)
-    if parts.scheme == "https" and parts.hostname:
-        return url
-    if parts.scheme == "http" and parts.hostname in _LOOPBACK:
+    parts = _parts(url)
+    if parts and parts.hostname and (parts.scheme == "https" or _is_plain_loopback(parts)):
         return url
     raise SettingsError("GOOGLE_GEMINI_BASE_URL must be https:// (plain http only on loopback).")
+
+
+def _is_plain_loopback(parts: SplitResult) -> bool:
+    return parts.scheme == "http" and parts.hostname in _LOOPBACK
+
+
+def _parts(url: str) -> SplitResult | None:
+    """The parts of a URL; None where its host or its port can't be read."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts
 
 
 def _outputs(environment: Mapping[str, str]) -> frozenset[str]:
@@ -123,6 +138,13 @@ def _count(environment: Mapping[str, str], name: str, default: int | None, *, le
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < least:
         raise SettingsError(f"{name} must be a whole number of at least {least}.")
     return int(text)
+
+
+def _switch(environment: Mapping[str, str], name: str) -> bool:
+    text = environment.get(name, "").strip().lower() or "off"
+    if text not in {"on", "off"}:
+        raise SettingsError(f"{name} must be on or off.")
+    return text == "on"
 
 
 def _size(environment: Mapping[str, str], name: str, default: int) -> int:

@@ -15,12 +15,13 @@ from collections.abc import Callable
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import RedisError
 from rq import Queue, Worker
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.worker_pool import WorkerPool
 
-from workers import contract, jobs
+from workers import contract, jobs, reconcile
 from workers.settings import Settings
 
 logger = logging.getLogger("workers")
@@ -40,6 +41,7 @@ _ALLOWED: dict[str, Callable[..., Any]] = {
     contract.PROCESS_BATCH: jobs.process_batch,
     contract.FAN_OUT_PART: jobs.fan_out_part,
     contract.FINISH_BATCH: jobs.finish_batch,
+    contract.RECONCILE: jobs.reconcile_batches,
 }
 
 
@@ -145,7 +147,8 @@ def requeue_orphans(connection: Redis, now: float | None = None) -> list[str]:
         known.update(queue.scheduled_job_registry.get_job_ids(cleanup=False))
     for key in connection.scan_iter(match=f"{Job.redis_job_namespace_prefix}*", count=1000):
         job_id = contract.text(key).removeprefix(Job.redis_job_namespace_prefix)
-        if job_id in known or not job_id.startswith(("batch-", "part-", "finish-")):
+        ours = contract.batch_of_job(job_id) or job_id == contract.RECONCILE_JOB_ID
+        if job_id in known or not ours:
             continue
         status, origin = connection.hmget(key, "status", "origin")
         queue_of_job = queues.get(contract.text(origin or ""))
@@ -171,6 +174,28 @@ def requeue_orphans(connection: Redis, now: float | None = None) -> list[str]:
 
 
 class _Pool(WorkerPool):
+    """RQ's pool, which also brings on `reconcile` when it is due over all pools."""
+
+    reconcile_seconds = 0
+
+    def check_workers(self, respawn: bool = True) -> None:
+        super().check_workers(respawn)
+        if not self.reconcile_seconds:
+            return
+        try:
+            if reconcile.due(self.connection, self.reconcile_seconds):
+                contract.enqueue_once(
+                    self.connection,
+                    contract.BATCHES,
+                    contract.RECONCILE,
+                    [],
+                    contract.RECONCILE_JOB_ID,
+                    at_front=True,
+                )
+        except RedisError:
+            # The workers say so themselves, and wait for Redis to come back.
+            return
+
     def start_workers(self, *args: Any, **kwargs: Any) -> None:
         # RQ installs them only afterwards, and a signal in between would end the pool at once.
         self._install_signal_handlers()  # type: ignore[no-untyped-call]
@@ -201,6 +226,7 @@ def run_pool(settings: Settings, connection: Redis, workers: int, *, burst: bool
         queue_class=OwnQueue,
         serializer=JSONSerializer,
     )
+    pool.reconcile_seconds = 0 if burst else settings.reconcile_interval_seconds
     pool.start(burst=burst, logging_level="WARNING")
 
 
