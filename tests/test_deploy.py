@@ -16,9 +16,12 @@ from typing import Any
 import click
 import pytest
 import redis
+from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, RedisError
+from redis.retry import Retry
 
 from emulator.local_redis import find_redis_server, free_port
+from receiver import settings as receiver_settings
 from receiver.cli import main
 from receiver.intake import connect
 from tests.support.gemini import Gemini
@@ -26,6 +29,7 @@ from tests.support.processes import ROOT, Process
 from tests.support.waiting import wait_until
 from workers import contract
 from workers.contract import Announcement, Outcome, Trigger
+from workers.settings import Settings as WorkerSettings
 
 DEPLOY = ROOT / "deploy"
 
@@ -89,7 +93,8 @@ def _scalar(text: str) -> Any:
 
 def substituted(text: str) -> str:
     """With compose's `${NAME:-default}` filled in, and names without a default by a likely value."""
-    return re.sub(r"\$\{\w+(?::-([^}]*))?[^}]*\}", lambda found: found[1] or "example.com", text)
+    with_defaults = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+    return re.sub(r"\$\{\w+[^}]*\}", "example.com", with_defaults)
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +209,17 @@ def test_compose_passes_on_every_setting_that_is_no_secret(services: dict[str, A
     passed = {name for service in services.values() for name in service.get("environment", {})}
     secret = {"REDIS_URL", "WEBHOOK_SIGNING_SECRET", "GEMINI_API_KEY", "GOOGLE_API_KEY"}
     assert passed == SETTINGS - secret | {"DOMAIN"}
+
+
+def test_the_settings_that_compose_gives_are_accepted(services: dict[str, Any]) -> None:
+    def given(service: str) -> dict[str, str]:
+        return {name: substituted(text) for name, text in services[service]["environment"].items()}
+
+    served = receiver_settings.load(given("receiver"))
+    worked = WorkerSettings.load({**given("workers"), "GEMINI_API_KEY": "key"})
+
+    assert served == receiver_settings.load({"WEBHOOK_SIGNING_SECRET_FILE": "/run/webhook/whsec"})
+    assert worked == WorkerSettings.load({"STORAGE_URL": "file:///bucket", "GEMINI_API_KEY": "key"})
 
 
 def test_caddy_lets_the_webhook_and_the_health_paths_through_and_nothing_else() -> None:
@@ -359,7 +375,8 @@ def test_the_health_check_learns_nothing(command: str, guarded: Guarded) -> None
 
 @pytest.mark.parametrize(("user", "password"), [(None, None), ("receiver", "wrong"), ("workers", "")])
 def test_nobody_gets_in_without_a_password(user: str | None, password: str | None, guarded: Guarded) -> None:
-    client = redis.Redis(port=guarded.port, username=user, password=password)
+    no_retry = Retry(NoBackoff(), 0)
+    client = redis.Redis(port=guarded.port, username=user, password=password, retry=no_retry)
     with client, pytest.raises(RedisError, match=r"(?i)auth|pass"):
         client.ping()
 
@@ -381,8 +398,9 @@ def test_a_batch_goes_from_the_receivers_user_to_the_bucket_by_the_workers(
         assert worker.wait(60) == 0, worker.output
 
     assert (bucket / batch / "batch.json").exists(), worker.output
-    refused = [(entry["username"], entry["object"]) for entry in admin.acl_log()]
-    assert refused == [], worker.output
+    # redis-py 8 asks for CLIENT MAINT_NOTIFICATIONS, which is Redis Enterprise's, and goes on without.
+    refused = {(entry["username"], entry["object"]) for entry in admin.acl_log()}
+    assert refused <= {("receiver", "client"), ("workers", "client")}, worker.output
 
 
 def test_the_made_secrets_are_private_and_made_only_once(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import uvicorn
 from click.testing import CliRunner, Result
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from emulator.app import create_app
 from emulator.local_redis import free_port
@@ -69,26 +69,43 @@ class Service:
         return self.webhooks.create({"uri": uri, "subscribed_events": list(events)})
 
 
-@pytest.fixture
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    state = Service(World(Settings(api_key=KEY), tmp_path_factory.mktemp("emulator")))
+@dataclass
+class Server:
+    """A real server whose application each test replaces."""
 
+    url: str = ""
+    app: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self.app
+        await self.app(scope, receive, send)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    state = Server()
+    running = uvicorn.Server(uvicorn.Config(state, port=0, ws="none", lifespan="off", log_level="error"))
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    wait_until(lambda: running.started, what="the server")
+    state.url = f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
+    yield state
+    running.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def service(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Service:
+    state = Service(World(Settings(api_key=KEY), tmp_path_factory.mktemp("emulator")), server.url)
     app = create_app(state.world)
 
     async def watched(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            state.calls.append(scope["method"])
-            state.before(scope["method"])
+        state.calls.append(scope["method"])
+        state.before(scope["method"])
         await app(scope, receive, send)
 
-    server = uvicorn.Server(uvicorn.Config(watched, port=0, ws="none", log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    wait_until(lambda: server.started, what="the service")
-    state.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    yield state
-    server.should_exit = True
-    thread.join()
+    server.app = watched
+    return state
 
 
 Run = Callable[..., Result]
