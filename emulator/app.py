@@ -69,7 +69,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         query = scope["query_string"].decode("latin-1")
-        path = scope["path"] + ("?" + query if query else "")
+        path = f"{scope['path']}?{query}" if query else str(scope["path"])
         headers = Headers(scope=scope)
         seen = Seen(scope["method"], path, headers.get("range"))
         self._world.requests.append(seen)

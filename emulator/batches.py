@@ -1,119 +1,31 @@
-"""Batches: created, worked on over an adjustable time, listed, cancelled, deleted; shown as operations."""
+"""Batches: created, worked on over an adjustable time, listed, cancelled, deleted."""
 
 import asyncio
-import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from emulator import answers, wire
+from emulator import wire
 from emulator.errors import ApiError, bad_request, not_found
 from emulator.faults import Faults
-from emulator.files import Files, Spool, StoredFile
+from emulator.files import Files, StoredFile
+from emulator.operations import FINAL, Batch, new_batch_id, operation
 from emulator.settings import Settings
+from emulator.work import RPC_INVALID_ARGUMENT, answer_file, answer_inline
 
-FINAL = ("SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED")
-
-_TYPE = "type.googleapis.com/google.ai.generativelanguage.v1main."
-_ID_LENGTH = 36
 _PAGE_SIZE = 100
 _PENDING_SHARE = 0.3
-_RPC_INVALID_ARGUMENT = 3
-_EVERYWHERE = ("response", "metadata")
-
-
-@dataclass(slots=True)
-class Batch:
-    """A job and what became of it.
-
-    `state` is without prefix. `said_at`: where the operation shows the output. `verbatim`: the whole operation,
-    instead of one made from the other fields.
-    """
-
-    id: str
-    order: int = 0
-    model: str = "models/gemini-2.5-flash"
-    display_name: str | None = None
-    embeddings: bool = False
-    state: str = "PENDING"
-    created: datetime = field(default_factory=wire.now)
-    updated: datetime = field(default_factory=wire.now)
-    ended: datetime | None = None
-    stats: dict[str, Any] = field(default_factory=dict)
-    output: dict[str, Any] | None = None
-    error: dict[str, Any] | None = None
-    uris: list[str] = field(default_factory=list)
-    user_metadata: dict[str, Any] | None = None
-    said_at: tuple[str, ...] = _EVERYWHERE
-    state_prefix: str = "BATCH_STATE_"
-    verbatim: bytes | None = None
-
-    @property
-    def name(self) -> str:
-        return f"batches/{self.id}"
-
-    @property
-    def output_file_id(self) -> str:
-        """Over the 40 characters that the Files API takes (python-genai #1759)."""
-        return f"batch-{self.id}"
-
-
-def operation(batch: Batch, *, with_output: bool = True) -> bytes:
-    """The long-running operation that a batch is shown as, in JSON."""
-    if batch.verbatim is not None:
-        return batch.verbatim
-    kind = "EmbedContentBatch" if batch.embeddings else "GenerateContentBatch"
-    metadata: dict[str, Any] = {
-        "@type": _TYPE + kind,
-        "model": batch.model,
-        "name": batch.name,
-        "createTime": wire.timestamp(batch.created),
-        "updateTime": wire.timestamp(batch.updated),
-        "batchStats": batch.stats,
-        "state": batch.state_prefix + batch.state,
-    }
-    if batch.display_name is not None:
-        metadata["displayName"] = batch.display_name
-    if batch.ended:
-        metadata["endTime"] = wire.timestamp(batch.ended)
-    document: dict[str, Any] = {"name": batch.name, "metadata": metadata}
-    output = batch.output if with_output else None
-    if output and "metadata" in batch.said_at:
-        metadata["output"] = output
-    if batch.state in FINAL:
-        document["done"] = True
-    if batch.error:
-        document["error"] = batch.error
-    elif output and "response" in batch.said_at:
-        document["response"] = {"@type": f"{_TYPE}{kind}Output", **output}
-    return json.dumps(document).encode()
-
-
-def counted(total: int, succeeded: int) -> dict[str, str]:
-    """A finished batch's `batchStats`: int64 come as strings, and what is zero is left out."""
-    counts = {
-        "requestCount": total,
-        "successfulRequestCount": succeeded,
-        "failedRequestCount": total - succeeded,
-    }
-    return {name: str(count) for name, count in counts.items() if count}
 
 
 class Batches:
-    def __init__(
-        self, settings: Settings, files: Files, faults: Faults, on_end: Callable[[Batch], None]
-    ) -> None:
+    def __init__(self, settings: Settings, files: Files, on_end: Callable[[Batch], None]) -> None:
         self._settings = settings
         self._files = files
-        self._faults = faults
         self._on_end = on_end
         self._batches: dict[str, Batch] = {}
         self._order = itertools.count()
@@ -139,7 +51,7 @@ class Batches:
             raise bad_request("requests must be a list of objects.")
         stored = self._files.get(str(file_name).removeprefix("files/")) if file_name else None
         batch = Batch(
-            id=wire.new_id(_ID_LENGTH),
+            id=new_batch_id(),
             model=f"models/{model}",
             display_name=wire.field(job, "displayName"),
             embeddings=embeddings,
@@ -215,8 +127,8 @@ class Batches:
             batch.output, batch.stats = await self._work(
                 batch, source, requests, seconds * (1 - _PENDING_SHARE)
             )
-        except ApiError as error:
-            self.end(batch, "FAILED", error={"code": _RPC_INVALID_ARGUMENT, "message": error.message})
+        except (ApiError, OSError) as error:
+            self.end(batch, "FAILED", error={"code": RPC_INVALID_ARGUMENT, "message": str(error)})
         else:
             self.end(batch, "SUCCEEDED")
 
@@ -224,101 +136,14 @@ class Batches:
         self, batch: Batch, source: StoredFile | None, requests: list[Any], seconds: float
     ) -> tuple[dict[str, Any], dict[str, str]]:
         if source is None:
-            output, stats = _answer_inline(batch, requests)
+            output, stats = answer_inline(batch, requests)
             await asyncio.sleep(seconds)
             return output, stats
         spool = self._files.spool()
-        stats = await asyncio.to_thread(_answer_file, batch, source, spool)
+        stats = await asyncio.to_thread(answer_file, batch, source, spool)
         await asyncio.sleep(seconds)
         stored = self._files.add(spool, batch.output_file_id, generated=True)
         return {"responsesFile": stored.name}, stats
-
-
-def _answer(batch: Batch, request: Any) -> dict[str, Any]:
-    if not isinstance(request, dict):
-        raise bad_request("A request must be an object.")
-    try:
-        return (answers.embed if batch.embeddings else answers.generate)(batch.model, request)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise bad_request(f"A request can't be understood: {error}.") from error
-
-
-def _answer_inline(batch: Batch, requests: list[Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The output, in the order of the requests, and the counts."""
-    results = []
-    for each in requests:
-        result = _answer(batch, each.get("request"))
-        if "metadata" in each:
-            result["metadata"] = each["metadata"]
-        if "error" in result:
-            result["error"] = {"code": _RPC_INVALID_ARGUMENT, "message": result["error"]["message"]}
-        results.append(result)
-    name = "inlinedEmbedContentResponses" if batch.embeddings else "inlinedResponses"
-    succeeded = sum("response" in result for result in results)
-    return {name: {"inlinedResponses": results}}, counted(len(results), succeeded)
-
-
-def _answer_file(batch: Batch, source: StoredFile, spool: Spool) -> dict[str, str]:
-    """Write a result for each line of the input, in an order of their own; the counts.
-
-    Raises:
-        ApiError: a line is no JSON object.
-    """
-    total = succeeded = 0
-    with source.path.open("rb") as lines:
-        for offset in _shuffled(lines):
-            lines.seek(offset)
-            result = _answer_line(batch, lines.readline())
-            spool.write(json.dumps(result, ensure_ascii=False).encode(errors="surrogatepass") + b"\n")
-            total += 1
-            succeeded += "response" in result
-    return counted(total, succeeded)
-
-
-def _shuffled(lines: Iterable[bytes]) -> list[int]:
-    """Where the lines that are not blank start, ordered by their content and so always alike."""
-    starts = []
-    offset = 0
-    for line in lines:
-        if line.strip():
-            starts.append((hashlib.sha256(line).digest()[:8], offset))
-        offset += len(line)
-    return [offset for _, offset in sorted(starts)]
-
-
-def _answer_line(batch: Batch, line: bytes) -> dict[str, Any]:
-    """A result with the line's other fields echoed (go-genai #513), before or after it: the line's length decides.
-
-    A line without `request` is a bare request, as the Batch page's curl example sends it.
-    """
-    try:
-        given = json.loads(line)
-    except ValueError:
-        given = None
-    if not isinstance(given, dict):
-        raise bad_request("The input file has a line that is no JSON object.")
-    result = _answer(batch, given.pop("request")) if "request" in given else _answer(batch, given)
-    echo = {} if "contents" in given or "content" in given else given
-    return {**echo, **result} if len(line) % 2 else {**result, **echo}
-
-
-class _ResultLine(msgspec.Struct):
-    response: msgspec.Raw = msgspec.Raw()
-
-
-def count_results(lines: Iterable[bytes]) -> dict[str, str]:
-    """`batchStats` of a result file: a line that is not blank and has no `response` is a failed request."""
-    decoder = msgspec.json.Decoder(_ResultLine)
-    total = succeeded = 0
-    for line in lines:
-        if not line.strip():
-            continue
-        total += 1
-        try:
-            succeeded += bool(bytes(decoder.decode(line).response))
-        except (msgspec.MsgspecError, RecursionError):
-            continue
-    return counted(total, succeeded)
 
 
 def batch_routes(batches: Batches, faults: Faults) -> list[Route]:

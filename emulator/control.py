@@ -43,13 +43,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from emulator import wire
-from emulator.batches import FINAL, Batch, count_results
 from emulator.deliveries import ED25519, JWT, STATIC, Delivery
 from emulator.errors import bad_request
 from emulator.events import batch_event
+from emulator.operations import FINAL, Batch, count_results, new_batch_id
 from emulator.world import World, event_of
 
-_ID_LENGTH = 36
 _JSON_OPTIONS = ("stats", "error", "uris", "user_metadata")
 
 
@@ -98,7 +97,7 @@ def _described_batch(query: Mapping[str, str]) -> Batch:
     }
     state = query.get("state", "SUCCEEDED")
     return Batch(
-        id=query.get("id") or wire.new_id(_ID_LENGTH),
+        id=query.get("id") or new_batch_id(),
         state=state,
         created=created,
         updated=ended,
@@ -126,7 +125,7 @@ def control_routes(world: World) -> Mount:
 
     async def put_operation(request: Request) -> Response:
         query = request.query_params
-        batch = Batch(query.get("id") or wire.new_id(_ID_LENGTH), state=query.get("state", "SUCCEEDED"))
+        batch = Batch(query.get("id") or new_batch_id(), state=query.get("state", "SUCCEEDED"))
         batch.verbatim = await request.body()
         world.batches.put(batch)
         return JSONResponse({"id": batch.id, "name": batch.name})

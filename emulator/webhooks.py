@@ -4,7 +4,7 @@ Its JSON is snake_case, other than the rest of the API.
 """
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -80,8 +80,8 @@ class Webhooks:
         self._webhooks: dict[str, Webhook] = {}
         self._order = itertools.count()
 
-    def __iter__(self) -> "itertools.chain[Webhook]":
-        return itertools.chain(list(self._webhooks.values()))
+    def __iter__(self) -> Iterator[Webhook]:
+        return iter(list(self._webhooks.values()))
 
     def create(self, body: Mapping[str, Any], webhook_id: str | None = None) -> Webhook:
         """Raises ApiError: 400 for a body that lacks something, 409 for an id in use."""

@@ -5,11 +5,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from emulator.batches import Batch, Batches
+from emulator.batches import Batches
 from emulator.deliveries import Courier
 from emulator.events import batch_event
 from emulator.faults import Faults
 from emulator.files import Files
+from emulator.operations import Batch
 from emulator.settings import Settings
 from emulator.webhooks import Webhooks
 
@@ -43,7 +44,7 @@ class World:
         self.files = Files(folder)
         self.webhooks = Webhooks()
         self.courier = Courier(settings, self.webhooks, self.faults)
-        self.batches = Batches(settings, self.files, self.faults, self.tell)
+        self.batches = Batches(settings, self.files, self.tell)
         self.requests: deque[Seen] = deque(maxlen=_REQUESTS_KEPT)
 
     def tell(self, batch: Batch) -> None:
