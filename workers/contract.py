@@ -139,6 +139,8 @@ def announce(connection: Redis, announcements: Sequence[Announcement]) -> list[O
     Raises:
         redis.exceptions.RedisError: nothing was recorded; the caller must not acknowledge.
     """
+    if not announcements:
+        return []
     batches = queue(BATCHES, connection)
     ids = list(dict.fromkeys(announcement.batch for announcement in announcements))
     triggers = {a.batch: a.trigger for a in reversed(announcements)}

@@ -103,13 +103,11 @@ def storage_url(environment: Mapping[str, str]) -> str:
 def _base_url(environment: Mapping[str, str]) -> str:
     url = (environment.get("GOOGLE_GEMINI_BASE_URL") or DEFAULT_BASE_URL).rstrip("/")
     parts = _parts(url)
-    if parts and parts.hostname and (parts.scheme == "https" or _is_plain_loopback(parts)):
+    if parts and parts.scheme == "https" and parts.hostname:
+        return url
+    if parts and parts.scheme == "http" and parts.hostname in _LOOPBACK:
         return url
     raise SettingsError("GOOGLE_GEMINI_BASE_URL must be https:// (plain http only on loopback).")
-
-
-def _is_plain_loopback(parts: SplitResult) -> bool:
-    return parts.scheme == "http" and parts.hostname in _LOOPBACK
 
 
 def _parts(url: str) -> SplitResult | None:
