@@ -1,0 +1,66 @@
+"""The README names every setting, command and make target there is, and no other."""
+
+import re
+
+import pytest
+
+from receiver.cli import COMMANDS, main
+from tests.support.processes import ROOT
+from tests.test_deploy import SETTINGS
+from workers.naming import output_name
+
+README = (ROOT / "README.md").read_text()
+
+
+def _section(title: str, text: str = README) -> str:
+    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+    assert found, f"no section {title!r}"
+    return found[1]
+
+
+def _first_column(section: str) -> list[str]:
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    return [name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])]
+
+
+def test_every_setting_is_in_the_readme_and_none_that_is_not_read() -> None:
+    assert set(_first_column(_section("Settings"))) == SETTINGS
+
+
+def test_every_command_is_in_the_readme_and_none_that_does_not_exist() -> None:
+    assert [name.split()[0] for name in _first_column(_section("Commands"))] == list(COMMANDS)
+
+
+def test_every_command_that_the_readme_shows_has_options_that_exist() -> None:
+    for line in re.findall(r"batch-receiver ([a-z]+ [^\n`]*)", README):
+        words = line.split()
+        command = main.get_command(main.make_context("batch-receiver", [], resilient_parsing=True), words[0])
+        if command is None:
+            continue
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {word.split("=")[0] for word in words if word.startswith("--")} <= known | {"--help"}, line
+
+
+def test_every_make_target_that_the_readme_shows_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make ([a-z]+)", README, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@pytest.mark.parametrize(
+    "document", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+)
+def test_every_file_that_a_document_links_to_exists(document: str) -> None:
+    path = ROOT / document
+    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", path.read_text()):
+        assert (path.parent / target).exists(), target
+
+
+def test_the_names_that_the_documentation_gives_as_examples_are_right() -> None:
+    text = (ROOT / "docs/bucket.md").read_text()
+    rows = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|$", text, re.MULTILINE)
+    assert len(rows) >= 5
+    for key, name in rows:
+        assert output_name(key, 0, 1) == name
+    assert output_name("request-1", 1, 2) == "request-1@2"
+    assert output_name(None, 0, 1) == "@0"
