@@ -10,11 +10,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
 import click
+import httpx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -27,6 +28,7 @@ from emulator.local_redis import NoRedisServerError, find_redis_server, free_por
 _API_KEY = "demo-key"
 _MARKER = ".batch-receiver-demo"
 _RESULT_SECONDS = 60.0
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INTERRUPTED = 130
 _LOG_LINES = 8
 
@@ -50,26 +52,33 @@ def demo(*, folder: Path, as_json: bool) -> None:
     """
     out = Console(stderr=as_json, highlight=False, soft_wrap=True)
     scratch = Path(tempfile.mkdtemp(prefix="batch-receiver-demo-"))
+    keep = False
     try:
-        with _interruptible():
-            _need_sdk()
-            _empty(folder)
-            with _Story(out) as story:
-                landed = _play(story, folder, scratch)
+        _demonstrate(out, folder, scratch, as_json=as_json)
     except Broken as error:
-        _fail([str(error)], scratch, error.log)
+        keep = _explain(error, scratch)
+        sys.exit(1)
     except KeyboardInterrupt:
-        shutil.rmtree(scratch, ignore_errors=True)
         click.echo("Interrupted: all that the demo had started is stopped.", err=True)
         sys.exit(_INTERRUPTED)
+    finally:
+        if not keep:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _demonstrate(out: Console, folder: Path, scratch: Path, *, as_json: bool) -> None:
+    with _interruptible():
+        _need_sdk()
+        _empty(folder)
+        with _Story(out) as story:
+            landed = _play(story, folder, scratch)
     if as_json:
         click.echo(json.dumps(demo_report.document(folder, landed, story.seconds), indent=2))
     else:
         demo_report.show(out, folder, landed, story.seconds)
     missing = [sentence for each in landed for sentence in each.missing]
     if missing:
-        _fail(missing, scratch)
-    shutil.rmtree(scratch, ignore_errors=True)
+        raise Broken(*missing)
 
 
 class _Story:
@@ -86,7 +95,7 @@ class _Story:
             console=out,
             transient=True,
             auto_refresh=False,  # from the loops that wait: no thread, so processes can be started safely.
-            disable=not out.is_terminal,
+            disable=not out.is_terminal or out.is_dumb_terminal,
         )
         self._task = self._progress.add_task("Starting", total=len(EXAMPLES))
 
@@ -121,9 +130,7 @@ def _play(story: _Story, folder: Path, scratch: Path) -> list[Landed]:
         gemini = _start(story, processes, folder, scratch)
         story.does("Submitting")
         batches = _submit_all(gemini, scratch)
-        story.did(
-            f"Submitted {len(batches)} batches with the official SDK; from here on only webhooks tell what is done."
-        )
+        story.did(f"Submitted {len(batches)} batches with the official SDK; the rest is up to webhooks.")
         story.does("Waiting for the bucket")
         _wait_for_commits(story, processes, folder, batches)
     finally:
@@ -164,7 +171,7 @@ def _start(story: _Story, processes: Processes, folder: Path, scratch: Path) -> 
         },
     )
     processes.wait_for_success(registration)
-    story.did("Subscribed the receiver's URL to batch events; the signing secret is in a file.")
+    story.did("Subscribed the receiver's URL; the signing secret is in a file.")
 
     receiver = processes.start_product(
         "receiver",
@@ -196,8 +203,8 @@ def _submit_all(gemini: str, scratch: Path) -> dict[str, Example]:
     with genai.Client(api_key=_API_KEY, http_options=options) as client:
         try:
             return {submit(client, example, scratch): example for example in EXAMPLES}
-        except genai.errors.APIError as error:
-            raise Broken(f"The local Gemini refused a batch: {error}", scratch / "local-Gemini.log") from None
+        except (genai.errors.APIError, httpx.HTTPError) as error:
+            raise Broken(f"The local Gemini did not take a batch: {error}.") from None
 
 
 def _wait_for_commits(story: _Story, processes: Processes, folder: Path, batches: dict[str, Example]) -> None:
@@ -214,10 +221,12 @@ def _wait_for_commits(story: _Story, processes: Processes, folder: Path, batches
 
 def _stop(story: _Story, processes: Processes) -> None:
     """Not to be interrupted any more."""
-    for number in _interrupts():
+    for number in _INTERRUPTS:
         signal.signal(number, signal.SIG_IGN)
-    story.does("Stopping")
-    processes.stop()
+    try:
+        story.does("Stopping")
+    finally:
+        processes.stop()
 
 
 def _need_sdk() -> None:
@@ -253,10 +262,6 @@ def _empty(folder: Path) -> None:
         raise Broken(f"{folder} can't be used for the results: {error.strerror or error}.") from None
 
 
-def _interrupts() -> list[signal.Signals]:
-    return [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-
-
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """A closed terminal and SIGTERM end the demo as Ctrl-C does."""
@@ -264,7 +269,7 @@ def _interruptible() -> Iterator[None]:
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in _interrupts()}
+    before = {number: signal.signal(number, interrupt) for number in _INTERRUPTS}
     try:
         yield
     finally:
@@ -272,16 +277,15 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _fail(sentences: list[str], scratch: Path, log: Path | None = None) -> NoReturn:
-    for sentence in sentences:
+def _explain(error: Broken, scratch: Path) -> bool:
+    """Say what went wrong, and where the logs are; whether there are any."""
+    for sentence in error.args:
         click.echo(f"Error: {sentence}", err=True)
+    if error.log:
+        for line in error.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]:
+            click.echo(f"  {line}", err=True)
     (scratch / "whsec").unlink(missing_ok=True)
-    if log:
-        with suppress(OSError):
-            for line in log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]:
-                click.echo(f"  {line}", err=True)
-    if any(scratch.iterdir()):
-        click.echo(f"The logs are in {scratch}.", err=True)
-    else:
-        scratch.rmdir()
-    sys.exit(1)
+    if not any(scratch.iterdir()):
+        return False
+    click.echo(f"The logs are in {scratch}.", err=True)
+    return True

@@ -21,10 +21,10 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class Broken(RuntimeError):
-    """A piece did not do what it should. `log` is where it said why."""
+    """Something is not as it should be, in one sentence or several. `log`: where a process said why."""
 
-    def __init__(self, sentence: str, log: Path | None = None) -> None:
-        super().__init__(sentence)
+    def __init__(self, *sentences: str, log: Path | None = None) -> None:
+        super().__init__(*sentences)
         self.log = log
 
 
@@ -82,8 +82,8 @@ class Processes:
             if found:
                 return found
             if child.process.poll() is not None:
-                raise Broken(f"The {child.name} ended before it was ready.", child.log)
-        raise Broken(f"The {child.name} was not ready within {_START_SECONDS:.0f} seconds.", child.log)
+                raise Broken(f"The {child.name} ended before it was ready.", log=child.log)
+        raise Broken(f"The {child.name} was not ready within {_START_SECONDS:.0f} seconds.", log=child.log)
 
     def wait_for_success(self, child: Child) -> None:
         """Until the child has ended well.
@@ -96,8 +96,8 @@ class Processes:
                 self._children.remove(child)
                 return
             if child.process.returncode is not None:
-                raise Broken(f"The {child.name} failed.", child.log)
-        raise Broken(f"The {child.name} took longer than {_START_SECONDS:.0f} seconds.", child.log)
+                raise Broken(f"The {child.name} failed.", log=child.log)
+        raise Broken(f"The {child.name} took longer than {_START_SECONDS:.0f} seconds.", log=child.log)
 
     def polls(self, seconds: float) -> Iterator[None]:
         """Turns of a loop that waits for something, until the seconds are over."""
@@ -111,7 +111,7 @@ class Processes:
         """Raises Broken if one of them has ended."""
         for child in self._children:
             if child.process.poll() is not None:
-                raise Broken(f"The {child.name} ended unexpectedly.", child.log)
+                raise Broken(f"The {child.name} ended unexpectedly.", log=child.log)
 
     def stop(self) -> None:
         """End them, the last started first: who needs another is gone before it."""

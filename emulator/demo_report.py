@@ -1,7 +1,8 @@
 """What the demo says of the results once they are there: a document for programs, a short tour for people."""
 
+import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.json import JSON
@@ -85,7 +86,11 @@ def _show_manifest(out: Console, landed: Landed) -> None:
     lines = landed.manifest()
     _heading(out, "A manifest", landed.folder / "manifest.jsonl")
     for line in lines[:_FIRST_LINES]:
-        out.print(Text(line, no_wrap=True, overflow="ellipsis"), soft_wrap=not out.is_terminal)
+        if out.is_terminal:
+            overflow: Literal["ellipsis", "crop"] = "ellipsis" if out.encoding.startswith("utf") else "crop"
+            out.print(Text(line), soft_wrap=False, no_wrap=True, overflow=overflow)
+        else:
+            out.print(Text(line))
     if len(lines) > _FIRST_LINES:
         out.print(f"[dim]and {len(lines) - _FIRST_LINES} more[/]")
 
@@ -111,7 +116,8 @@ def _show_end(out: Console, folder: Path, landed: list[Landed], seconds: float) 
         Text.assemble(
             "\n",
             (f"All {total} results of {len(landed)} batches are there", "bold green"),
-            f", {seconds:.1f} seconds after the start. They stay in {folder}/.",
+            f", {seconds:.1f} seconds after the start.",
         )
     )
+    out.print(Text(f"They stay in {folder}: find {shlex.quote(str(folder))} -type f"))
     out.print(Text('Next, with your own key and bucket: the README, "Use it for real".'))
