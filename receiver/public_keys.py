@@ -16,6 +16,8 @@ MIN_RSA_BITS = 2048
 # Verification time grows with the square of the size: a larger key would be a burden, not a protection.
 MAX_RSA_BITS = 8192
 _MAX_RSA_EXPONENT = 1 << 32
+# What the decoder would take, and base64url does not have.
+_NOT_BASE64URL = frozenset("+/=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def parse_jwks(document: bytes) -> PublicKeys:
 
 def decode_base64url(text: Any) -> bytes:
     """Base64url without padding (RFC 7515, section 2). Raises ValueError for anything else."""
-    if not isinstance(text, str) or "=" in text:
+    if not isinstance(text, str) or not _NOT_BASE64URL.isdisjoint(text):
         raise ValueError("not base64url")
     return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
 
