@@ -367,10 +367,20 @@ def _download(answer: httpx.Response) -> Download:
 
 
 def _chunks(answer: httpx.Response) -> Iterator[bytes]:
+    """What came before a connection broke is given too, so that the next one goes on behind it."""
+    held, broken = bytearray(), None
     try:
-        yield from answer.iter_raw(_CHUNK)
+        for piece in answer.iter_raw():
+            held += piece
+            if len(held) >= _CHUNK:
+                yield bytes(held)
+                held.clear()
     except httpx.HTTPError as error:
-        raise _unreachable(error) from None
+        broken = _unreachable(error)
+    if held:
+        yield bytes(held)
+    if broken:
+        raise broken
 
 
 def _unreachable(error: httpx.HTTPError) -> GeminiUnavailable:
@@ -401,5 +411,5 @@ def _retry_after(answer: httpx.Response) -> float | None:
         return float(value)
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import msgspec
 
 from workers import layout
-from workers.errors import Incomplete
+from workers.errors import Incomplete, Transient
 from workers.keys import NO_KEY, KeyCounter, digest
 from workers.lines import LineCutter, RawLine
 from workers.results import parse
@@ -90,16 +90,14 @@ def split(bucket: Bucket, batch: str, source: Source, part_bytes: int) -> Iterat
     stored = sum(part.bytes for part in parts)
     # From the last byte that is stored, so that a range which begins at the very end is never asked for.
     with source.open(max(0, stored - 1), begun.identity if begun else None) as opened:
-        if begun is None or begun.identity != opened.identity:
+        if begun is None or not begun.identity.may_be(opened.identity):
             if begun is not None or parts:
                 _start_over(bucket, batch)
             parts, stored = [], 0
             begun = _Begun(opened.identity, part_bytes)
             bucket.put(layout.source(batch), msgspec.json.encode(begun), layout.JSON)
         if opened.start > stored:
-            raise Incomplete(
-                "Gemini sent a later piece of the result file than was asked for; replay the batch."
-            )
+            raise Transient("The result file is not the one that was begun with; it is fetched anew.")
         chunks = skip(opened.chunks, stored - opened.start)
         splitter = _Splitter(bucket, batch, part_bytes, chunks)
         for part in parts:

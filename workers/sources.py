@@ -22,6 +22,11 @@ class Identity(msgspec.Struct, frozen=True):
     length: int | None
     etag: str | None
 
+    def may_be(self, other: "Identity") -> bool:
+        """Whether both can be the same: a server that streams tells the length only with a range."""
+        lengths = {self.length, other.length} - {None}
+        return (self.file, self.etag) == (other.file, other.etag) and len(lengths) < 2
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -67,8 +72,10 @@ class FileSource:
             stack.close()
             time.sleep(_RECONNECT_SECONDS * failures)
             download = stack.enter_context(self.gemini.download(self.file, at, etag))
-            if (download.etag, download.length) != (etag, length):
+            same = Identity(None, length, etag).may_be(Identity(None, download.length, download.etag))
+            if not same or download.start > at:
                 raise GeminiUnavailable("The result file changed while it was downloaded.")
+            length = download.length if length is None else length
             download = _skip_to(download, at)
 
 

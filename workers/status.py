@@ -102,9 +102,12 @@ def committed_lately(bucket: Bucket, limit: int) -> list[dict[str, Any]]:
 
 def _jobs_of(connection: Redis, batch: str) -> list[JobStatus]:
     ids = [contract.batch_job_id(batch), contract.finish_job_id(batch)]
-    pattern = f"{Job.redis_job_namespace_prefix}part-{batch}-*"
     prefix = Job.redis_job_namespace_prefix
-    ids += sorted(contract.text(key).removeprefix(prefix) for key in connection.scan_iter(pattern))
+    keys = (contract.text(key) for key in connection.scan_iter(f"{prefix}part-{batch}-*"))
+    # Batch `a` has no part of batch `a-b`.
+    ids += sorted(
+        key.removeprefix(prefix) for key in keys if key.removeprefix(f"{prefix}part-{batch}-").isdecimal()
+    )
     states = {"queued": _WAITING, "scheduled": _WAITING, "deferred": _WAITING, "started": _RUNNING}
     found = []
     for job_id in ids:

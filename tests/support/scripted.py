@@ -49,8 +49,8 @@ def scripted() -> Iterator[Scripted]:
         do_POST = do_GET  # noqa: N815
 
         def _send(self, answer: Answer) -> None:
-            self.close_connection = True
             self.send_response(answer.status)
+            self.send_header("Connection", "close")
             for name, value in answer.headers.items():
                 self.send_header(name, value)
             if answer.chunked:
