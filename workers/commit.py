@@ -11,30 +11,15 @@ from typing import Any
 import msgspec
 
 from workers import layout
-from workers.contract import Trigger
 from workers.errors import Incomplete
 from workers.fanout import USAGE_FIELDS, Tally, read_tally
-from workers.gemini import Batch, State
+from workers.gemini import State
 from workers.lines import lines
 from workers.parts import Piece, Split, read_split
+from workers.plan import Plan, read_plan
 from workers.storage import Bucket, MissingObject
 
 _EMPTY_SHA256 = hashlib.sha256().hexdigest()
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """What Gemini said of a batch, and who announced it: kept in `_work/` until the commit."""
-
-    batch: str
-    state: State
-    display_name: str | None
-    model: str | None
-    created_at: str | None
-    ended_at: str | None
-    batch_stats: Any
-    error: Any
-    trigger: Trigger
-    user_metadata: Any
 
 
 class PartSummary(msgspec.Struct, frozen=True):
@@ -86,32 +71,7 @@ class _Entry(msgspec.Struct):
 
 
 _entry = msgspec.json.Decoder(_Entry)
-_plan = msgspec.json.Decoder(Plan)
 _summary = msgspec.json.Decoder(Summary)
-
-
-def plan_of(batch: Batch, trigger: Trigger, user_metadata: Any) -> Plan:
-    return Plan(
-        batch=batch.id,
-        state=batch.state,
-        display_name=batch.display_name,
-        model=batch.model,
-        created_at=batch.created_at,
-        ended_at=batch.ended_at,
-        batch_stats=batch.stats,
-        error=batch.error,
-        trigger=trigger,
-        user_metadata=user_metadata,
-    )
-
-
-def read_plan(bucket: Bucket, batch: str) -> Plan | None:
-    blob = bucket.get(layout.plan(batch))
-    return _plan.decode(blob) if blob is not None else None
-
-
-def write_plan(bucket: Bucket, plan: Plan) -> None:
-    bucket.put(layout.plan(plan.batch), msgspec.json.encode(plan), layout.JSON)
 
 
 def read_summary(bucket: Bucket, batch: str) -> Summary | None:
@@ -140,11 +100,11 @@ def finish(bucket: Bucket, batch: str) -> Summary | None:
         Incomplete: the parts don't add up to what was downloaded.
     """
     committed = read_summary(bucket, batch)
+    if committed and committed.state is State.SUCCEEDED:
+        return tidy(bucket, committed)
     plan, split = read_plan(bucket, batch), read_split(bucket, batch)
     if plan is None or split is None:
         return committed
-    if committed and committed.state is State.SUCCEEDED:
-        return tidy(bucket, committed)
     total = Tally()
     for piece in split.parts:
         tally = read_tally(bucket, batch, piece)
@@ -175,9 +135,9 @@ def commit_without_results(bucket: Bucket, plan: Plan) -> Summary:
 
 def tidy(bucket: Bucket, summary: Summary) -> Summary:
     """After a commit: the copy in `_index/`, and `_work/` removed. Repeats what a crash left undone."""
-    name = layout.index(summary.committed_at[:10], summary.batch)
-    if bucket.size(name) is None:
-        bucket.put(name, encoded(summary), layout.JSON)
+    name, copy = layout.index(summary.committed_at[:10], summary.batch), encoded(summary)
+    if bucket.get(name) != copy:
+        bucket.put(name, copy, layout.JSON)
     bucket.delete_tree(layout.work(summary.batch))
     return summary
 
@@ -210,9 +170,10 @@ def _commit(bucket: Bucket, plan: Plan, split: Split, total: Tally, replaced: Su
         user_metadata=plan.user_metadata,
         warnings=list(_warnings(plan, counts, total.repeated)),
     )
-    bucket.put(layout.summary(plan.batch), encoded(summary), layout.JSON)
     if replaced:
+        # First, so that a crash never leaves two copies of one batch: `tidy` brings the new one.
         bucket.delete([layout.index(replaced.committed_at[:10], plan.batch)])
+    bucket.put(layout.summary(plan.batch), encoded(summary), layout.JSON)
     return tidy(bucket, summary)
 
 

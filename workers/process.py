@@ -16,6 +16,7 @@ from workers.errors import NotReady, Transient
 from workers.fanout import fan_out, read_tally
 from workers.gemini import Batch, Gemini, State
 from workers.parts import Part
+from workers.plan import Plan, plan_of, read_plan, write_plan
 from workers.sources import Source, source_of
 from workers.storage import Bucket
 
@@ -76,7 +77,7 @@ def process(tools: Tools, dispatch: Dispatch, batch: str, said: Announced) -> Re
     if source is None:
         commit.commit_without_results(tools.bucket, plan)
         return Result.COMMITTED
-    commit.write_plan(tools.bucket, plan)
+    write_plan(tools.bucket, plan)
     return _bring_on(tools, dispatch, batch, source)
 
 
@@ -119,14 +120,14 @@ def _hand_out(tools: Tools, dispatch: Dispatch, batch: str, part: Part) -> None:
         dispatch.part(batch, part.number)
 
 
-def _plan(bucket: Bucket, seen: Batch, said: Announced) -> commit.Plan:
+def _plan(bucket: Bucket, seen: Batch, said: Announced) -> Plan:
     """What will stand in `batch.json`; what an earlier announcement brought is kept."""
     trigger, metadata = said.strongest, _json(said.user_metadata)
-    earlier = commit.read_plan(bucket, seen.id)
+    earlier = read_plan(bucket, seen.id)
     if earlier is not None:
         trigger = max(trigger, earlier.trigger, key=list(Trigger).index)
         metadata = earlier.user_metadata if metadata is None else metadata
-    return commit.plan_of(seen, trigger, metadata)
+    return plan_of(seen, trigger, metadata)
 
 
 def _json(text: str | None) -> Any:
