@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore as Store
 
 _CONCURRENCY = 32
-# Up to this an object is one PUT; S3 wants parts of 5 MiB or more, and has 10,000 of them (80 GB).
+# Up to this an object whose size is known is one request: three requests fewer than the smallest multipart.
+_PUT_BYTES = 32 << 20
+# S3 wants parts of 5 MiB or more, and takes 10,000 of them: 80 GB.
 _PART_BYTES = 8 << 20
 _PARTS_AT_ONCE = 4
 _READ_BYTES = 8 << 20
@@ -110,6 +112,7 @@ class ObjectStore:
         self._config = {key: env[name] for name, key in _SETTINGS[parts.scheme].items() if env.get(name)}
         self._lock = threading.Lock()
         self._stores: dict[int, Store] = {}
+        self._connect()  # Only to see now, not in a job, whether the settings do; it starts no runtime.
 
     @property
     def _store(self) -> "Store":
@@ -199,6 +202,7 @@ class ObjectStore:
                 name,
                 body,
                 attributes={"Content-Type": content_type},
+                use_multipart=not isinstance(body, bytes) or len(body) > _PUT_BYTES,
                 chunk_size=_PART_BYTES,
                 max_concurrency=_PARTS_AT_ONCE,
             )
