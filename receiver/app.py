@@ -3,17 +3,16 @@
 import gc
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from receiver import logs
 from receiver.bodies import read_body
@@ -38,12 +37,18 @@ TRIGGERS = {Kind.STATIC: Trigger.WEBHOOK, Kind.DYNAMIC: Trigger.DYNAMIC}
 Verify = Callable[[Headers, bytes, float], Awaitable[Verified]]
 
 
-def _answer(status: int, word: str, headers: dict[str, str] | None = None) -> Response:
+def _answer(status: int, word: str, headers: Mapping[str, str] | None = None) -> Response:
     return Response(f'{{"status":"{word}"}}', status, headers, media_type="application/json")
 
 
-def _unavailable() -> Response:
-    return _answer(503, "unavailable", {"Retry-After": str(RETRY_AFTER_SECONDS)})
+ACCEPTED = _answer(200, "accepted")
+DUPLICATE = _answer(200, "duplicate")
+IGNORED = _answer(200, "ignored")
+REFUSED = _answer(401, "refused")
+TOO_SLOW = _answer(408, "too slow", {"Connection": "close"})
+TOO_LARGE = _answer(413, "too large", {"Connection": "close"})
+UNAVAILABLE = _answer(503, "unavailable", {"Retry-After": str(RETRY_AFTER_SECONDS)})
+WELL = _answer(200, "ok")
 
 
 class Webhook:
@@ -59,40 +64,43 @@ class Webhook:
         self._unusable = logs.Flood("unusable", logging.ERROR)
         self._ignored = logs.Flood("ignored", logging.INFO)
 
-    async def receive(self, request: Request) -> Response:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            body = await read_body(request, self._max_body_bytes, BODY_SECONDS)
-            verified = await self._verify(request.scope["headers"], body, time.time())
-            return await self._acknowledge(verified)
+            body = await read_body(scope, receive, self._max_body_bytes, BODY_SECONDS)
+            verified = await self._verify(scope["headers"], body, time.time())
+            response = await self._acknowledge(verified)
         except Refusal as refusal:
-            return self._refuse(refusal)
+            response = self._refuse(refusal)
+        except Exception as error:  # noqa: BLE001 - whatever it is, Gemini is told to come back
+            response = _last_resort(error)
+        await response(scope, receive, send)
 
     async def _acknowledge(self, verified: Verified) -> Response:
         event = parse_event(verified.payload)
         if isinstance(event, Ignored):
             (self._unusable if event.is_error else self._ignored).note(event.reason)
-            return _answer(200, "ignored")
+            return IGNORED
         trigger = TRIGGERS[verified.kind]
         metadata = event.user_metadata if verified.kind is Kind.DYNAMIC else None
         if event.metadata_dropped and verified.kind is Kind.DYNAMIC:
             logs.warning("user_metadata_dropped", batch=event.batch)
         outcome = await self._intake.announce(Announcement(event.batch, trigger, metadata))
         logs.info(outcome.value, batch=event.batch, trigger=trigger.value, type=event.type)
-        return _answer(200, "accepted" if outcome is Outcome.ACCEPTED else "duplicate")
+        return ACCEPTED if outcome is Outcome.ACCEPTED else DUPLICATE
 
     def _refuse(self, refusal: Refusal) -> Response:
         if isinstance(refusal, SignatureRefused):
             self._refused.note(str(refusal))
-            return _answer(401, "refused")
+            return REFUSED
         if isinstance(refusal, Unavailable):
             self._unavailable.note(str(refusal))
-            return _unavailable()
+            return UNAVAILABLE
         self._dropped.note(str(refusal))
         if isinstance(refusal, BodyTooLarge):
-            return _answer(413, "too large", {"Connection": "close"})
+            return TOO_LARGE
         if isinstance(refusal, BodyTooSlow | ClientGone):
-            return _answer(408, "too slow", {"Connection": "close"})
-        return _unavailable()
+            return TOO_SLOW
+        return UNAVAILABLE
 
 
 class Health:
@@ -102,33 +110,10 @@ class Health:
         self._intake = intake
 
     async def live(self, _request: Request) -> Response:
-        return _answer(200, "ok")
+        return WELL
 
     async def ready(self, _request: Request) -> Response:
-        return _answer(200, "ok") if await self._intake.is_ready() else _unavailable()
-
-
-class LastResort:
-    """Nothing that goes wrong in here is the sender's fault: it is told to come back, never a 500."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        has_started = False
-
-        async def watch(message: Message) -> None:
-            nonlocal has_started
-            has_started = True
-            await send(message)
-
-        try:
-            await self._app(scope, receive, watch)
-        except Exception as error:  # noqa: BLE001 - the last resort
-            # The traceback's message could quote what was sent; its place and type can't.
-            logs.error("unexpected", error=type(error).__name__, at=_place(error))
-            if not has_started:
-                await _unavailable()(scope, receive, send)
+        return WELL if await self._intake.is_ready() else UNAVAILABLE
 
 
 def build(
@@ -146,12 +131,11 @@ def build(
     health = Health(intake)
     app = Starlette(
         routes=[
-            Route(path, webhook.receive, methods=["POST"]),
+            Route(path, webhook, methods=["POST"]),
             Route("/healthz", health.live, methods=["GET"]),
             Route("/readyz", health.ready, methods=["GET"]),
         ],
-        middleware=[Middleware(LastResort)],
-        exception_handlers={HTTPException: _no_such_thing},
+        exception_handlers={HTTPException: _no_such_thing, Exception: _not_by_starlette_either},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
@@ -162,7 +146,18 @@ async def _no_such_thing(_request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     word = HTTPStatus(error.status_code).phrase.lower()
-    return _answer(error.status_code, word, dict(error.headers or {}))
+    return _answer(error.status_code, word, error.headers)
+
+
+async def _not_by_starlette_either(_request: Request, error: Exception) -> Response:
+    return _last_resort(error)
+
+
+def _last_resort(error: Exception) -> Response:
+    """Nothing that goes wrong in here is the sender's fault: never a 500."""
+    # An exception's message could quote what was sent; its type and place can't.
+    logs.error("unexpected", error=type(error).__name__, at=_place(error))
+    return UNAVAILABLE
 
 
 def _place(error: Exception) -> str:

@@ -2,12 +2,12 @@
 
 import asyncio
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive, Scope
 
 from receiver.errors import BodyTooLarge, BodyTooSlow, ClientGone
 
 
-async def read_body(request: Request, max_bytes: int, seconds: float) -> bytes:
+async def read_body(scope: Scope, receive: Receive, max_bytes: int, seconds: float) -> bytes:
     """The raw body, never more than `max_bytes` of it in memory beyond one network read.
 
     Raises:
@@ -15,18 +15,25 @@ async def read_body(request: Request, max_bytes: int, seconds: float) -> bytes:
         BodyTooSlow: not complete after `seconds`.
         ClientGone: the connection was closed halfway.
     """
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > max_bytes:
-        raise BodyTooLarge("announced too large a body")
-    body = bytearray()
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > max_bytes:
+            raise BodyTooLarge("announced too large a body")
     try:
         async with asyncio.timeout(seconds):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > max_bytes:
-                    raise BodyTooLarge("sent too large a body")
+            return await _read(receive, max_bytes)
     except TimeoutError:
         raise BodyTooSlow("body not complete in time") from None
-    except ClientDisconnect:
-        raise ClientGone("connection closed before the body's end") from None
+
+
+async def _read(receive: Receive, max_bytes: int) -> bytes:
+    body = bytearray()
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone("connection closed before the body's end")
+        body += message.get("body", b"")
+        if len(body) > max_bytes:
+            raise BodyTooLarge("sent too large a body")
+        more = message.get("more_body", False)
     return bytes(body)

@@ -83,14 +83,15 @@ class Intake:
         """
         if len(self._waiting) >= MAX_WAITING:
             raise QueueUnavailable("too many deliveries wait for Redis")
-        waiting = _Waiting(announcement, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(announcement, loop.create_future())
         self._waiting.append(waiting)
         self._set_off()
+        deadline = loop.call_later(self._answer_seconds, _give_up, waiting.answer)
         try:
-            async with asyncio.timeout(self._answer_seconds):
-                return await waiting.answer
-        except TimeoutError:
-            raise QueueUnavailable("Redis did not answer in time") from None
+            return await waiting.answer
+        finally:
+            deadline.cancel()
 
     async def is_ready(self) -> bool:
         """Whether Redis answers. Many who ask at once share one question."""
@@ -176,6 +177,11 @@ class Intake:
 class _Lateness:
     is_late: bool = False
     timer: asyncio.TimerHandle | None = None
+
+
+def _give_up(answer: asyncio.Future[Outcome]) -> None:
+    if not answer.done():
+        answer.set_exception(QueueUnavailable("Redis did not answer in time"))
 
 
 def _unavailable(error: Exception) -> QueueUnavailable:
