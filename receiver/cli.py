@@ -21,6 +21,7 @@ COMMANDS = {
     "replay": ("workers.cli:replay", "Enqueue a batch again, also after it failed for good."),
     "status": ("workers.cli:status", "Show one batch, or what waits, runs, failed and was committed lately."),
     "reconcile": ("workers.cli:reconcile_now", "Enqueue batches that ended without our being told."),
+    "verify": ("workers.verify_cli:verify_batch", "Check a batch in the bucket, and against your requests."),
     "emulator": ("emulator.cli:emulator", "Run a local Gemini to develop and test against."),
     "demo": ("emulator.demo:demo", "Show the whole flow on this machine, end to end."),
 }
