@@ -39,10 +39,10 @@ TOKENS = [
 ]  # fmt: skip
 
 LINES = [
-    b'{"key":"a","response":{"candidates":[{"content":{"parts":[{"text":"x"}]},"finishReason":"STOP"}],'
-    b'"usageMetadata":{"promptTokenCount":1,"totalTokenCount":"2"}}}',
-    b'{"key":"b/..","response":{"candidates":[{"content":{"parts":[{"text":"i"},{"thought":true,"text":"t"},'
-    b'{"inlineData":{"mimeType":"image/png","data":"iVBORw0KGgo="}}]}}]}}',
+    b'{"key":"a","response":{"candidates":[{"content":{"parts":[{"text":"x"}]},"finishReason":"STOP"}]}}',
+    b'{"key":"u","response":{"usageMetadata":{"promptTokenCount":1,"totalTokenCount":"2"}}}',
+    b'{"key":"b/..","response":{"candidates":[{"content":{"parts":[{"inlineData":{"mimeType":"x","data":"iV=="}}]}}]}}',
+    b'{"key":"t","response":{"candidates":[{"content":{"parts":[{"thought":true,"text":"t"},{"text":"a"}]}}]}}',
     b'{"metadata":{"key":7},"response":{"tokenCount":"1","embedding":{"values":[-0.5,1e-3]}}}',
     b'{"key":"e","error":{"code":400,"message":"no","status":"INVALID_ARGUMENT"}}',
     b'{"response":{"promptFeedback":{"blockReason":"SAFETY"}},"key":"c","extra":[1,{"x":null}]}',
@@ -192,7 +192,7 @@ def main() -> int:
         receiver = Process(["serve", "--port", "0"], environment, Path(folder) / "serve.log")
         try:
             port = int(receiver.wait_for_output(r"listening on http://127.0.0.1:(\d+)")[1])
-            targets = {
+            targets: dict[str, Callable[[random.Random], bytes]] = {
                 "signature": SignatureFuzz(), "event": fuzz_event, "line": fuzz_line, "port": fuzz_port(port),
             }  # fmt: skip
             for name in names:
