@@ -1,5 +1,6 @@
 """The order of events for a delivery: read, verify, understand, enqueue, and only then acknowledge."""
 
+import asyncio
 import gc
 import logging
 import time
@@ -71,6 +72,9 @@ class Webhook:
             response = await self._acknowledge(verified)
         except Refusal as refusal:
             response = self._refuse(refusal)
+        except asyncio.CancelledError:
+            # The server is stopping and its grace is over. Left alone, uvicorn would answer with a 500.
+            response = UNAVAILABLE
         except Exception as error:  # noqa: BLE001 - whatever it is, Gemini is told to come back
             response = _last_resort(error)
         await response(scope, receive, send)

@@ -154,6 +154,15 @@ def test_no_secret_body_or_signature_is_logged(receiver: Receiver) -> None:
         assert word not in receiver.process.output
 
 
+def test_a_body_that_stalls_at_sigterm_is_told_to_come_back(receiver: Receiver) -> None:
+    with receiver.connection() as connection:
+        connection.sendall(f"POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nhalf".encode())
+        assert receiver.send("GET", "/healthz").status == 200
+        assert receiver.process.stop() == 0
+        assert read_answer(connection).status == 503
+    assert "Traceback" not in receiver.process.output
+
+
 def test_it_ends_at_sigterm_with_success(receiver: Receiver) -> None:
     receiver.deliver()
     assert receiver.process.stop() == 0

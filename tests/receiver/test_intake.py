@@ -142,6 +142,16 @@ def test_a_broken_record_is_503_for_its_own_batch_alone(
     assert receiver.deliver("sound").word == "accepted"
 
 
+def test_a_redis_behind_a_unix_socket_is_used(start_receiver: StartReceiver, tmp_path: Path) -> None:
+    path = tmp_path / "redis.sock"
+    process = start_redis(tmp_path / "own", free_port(), "--unixsocket", str(path))
+    try:
+        assert start_receiver(f"unix://{path}?db=0").deliver().word == "accepted"
+    finally:
+        process.kill()
+        process.wait()
+
+
 def accepted(_connection: "redis.Redis", announcements: Sequence[Announcement]) -> list[Outcome]:
     return [Outcome.ACCEPTED] * len(announcements)
 

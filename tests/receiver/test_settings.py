@@ -99,6 +99,15 @@ def test_without_a_secret_it_refuses_to_start_in_one_sentence(
     assert process.output.count("\n") == 1
 
 
+def test_an_address_of_redis_that_its_client_refuses_is_said_in_one_sentence(
+    start_process: StartProcess,
+) -> None:
+    env = {**MINIMAL, "REDIS_URL": "redis://127.0.0.1/0?no_such_option=hunter2"}
+    process = start_process("serve", "--port", "0", env=env)
+    assert process.wait() == 2
+    assert process.output == "Error: REDIS_URL is not an address that the Redis client understands.\n"
+
+
 def test_a_port_that_is_taken_is_said_in_one_sentence(start_process: StartProcess) -> None:
     first = start_process("serve", "--port", "0", env=MINIMAL)
     port = first.wait_for_output(r"listening on http://127\.0\.0\.1:(\d+)/")[1]
