@@ -69,7 +69,7 @@ class Rendered(Struct, frozen=True, gc=False):
     @property
     def text(self) -> str | None:
         """The first candidate's text parts joined, thoughts left out."""
-        return msgspec.json.decode(b"".join(_joined(self.texts)), type=str | None)
+        return _decode_text(b"".join(_joined(self.texts)))
 
     @property
     def response(self) -> bytes | None:
@@ -116,6 +116,7 @@ _Known = TypeVar("_Known", _Code, _Message)
 _decode = msgspec.json.Decoder(_Wire).decode
 _decode_metadata = msgspec.json.Decoder(_Metadata).decode
 _decode_string = msgspec.json.Decoder(str).decode
+_decode_text = msgspec.json.Decoder(str | None).decode
 _encode = msgspec.json.Encoder().encode
 
 
