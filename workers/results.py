@@ -4,7 +4,7 @@
 outputs both ask it, so they agree.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import TypeVar
 
@@ -116,7 +116,7 @@ _Known = TypeVar("_Known", _Code, _Message)
 _decode = msgspec.json.Decoder(_Wire).decode
 _decode_metadata = msgspec.json.Decoder(_Metadata).decode
 _decode_string = msgspec.json.Decoder(str).decode
-_decode_text = msgspec.json.Decoder(str | None).decode
+_decode_text: Callable[[bytes], str | None] = msgspec.json.Decoder(str | None).decode
 _encode = msgspec.json.Encoder().encode
 
 
