@@ -133,5 +133,5 @@ def _plan(bucket: Bucket, seen: Batch, said: Announced) -> Plan:
 def _json(text: str | None) -> Any:
     try:
         return msgspec.json.decode(text) if text is not None else None
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return None

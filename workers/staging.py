@@ -22,6 +22,8 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _MODE = 0o666  # less the umask, as open() does.
 _BUFFER = 1 << 20
+# What file systems without hard links answer; there, two creations at the same moment may both succeed.
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 # How often to make a directory again that others remove, as empty, just when it is needed.
 _ATTEMPTS = 50
 
@@ -31,16 +33,23 @@ class StagedFile:
 
     Args:
         root: an existing directory.
-        target: replaced if it exists; missing directories above it are made.
+        target: missing directories above it are made.
+        replace: whether an existing target is replaced; else it stays, and the block ends in `FileExistsError`.
         translated: wraps every use of the file system, to turn an `OSError` into the caller's own error.
     """
 
     def __init__(
-        self, root: Path, target: Path, translated: Callable[[], AbstractContextManager[None]]
+        self,
+        root: Path,
+        target: Path,
+        translated: Callable[[], AbstractContextManager[None]],
+        *,
+        replace: bool = True,
     ) -> None:
         self._root = root
         self._target = target
         self._translated = translated
+        self._replace = replace
         with translated():
             self._create()
 
@@ -80,7 +89,10 @@ class StagedFile:
         for attempt in range(_ATTEMPTS):
             try:
                 make_parents(self._root, self._target)
-                self.path.replace(self._target)
+                if self._replace:
+                    self.path.replace(self._target)
+                else:
+                    self._link()
             except FileNotFoundError:
                 if attempt == _ATTEMPTS - 1:
                     raise
@@ -91,6 +103,16 @@ class StagedFile:
             sync_directory(parent)
             if parent == self._root:
                 break
+
+    def _link(self) -> None:
+        try:
+            self._target.hardlink_to(self.path)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            if self._target.exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self._target)) from None
+            self.path.replace(self._target)
 
     def discard(self) -> None:
         """Remove what is still staged; nothing where it has been published."""
@@ -105,7 +127,10 @@ class StagedFile:
 def sweep(root: Path) -> int:
     """Remove the staged files below `root` whose writers are gone, and return how many there were."""
     swept = 0
-    for path in (root / FOLDER).glob("*"):
+    paths: list[Path] = []
+    with suppress(FileNotFoundError):  # Others remove the folder as soon as it is empty.
+        paths.extend((root / FOLDER).iterdir())
+    for path in paths:
         with suppress(FileNotFoundError), path.open("rb") as file:
             if _lock(file.fileno()):
                 path.unlink()

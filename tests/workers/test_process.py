@@ -1,0 +1,480 @@
+"""The story of one batch, told by a local Gemini and a folder: what is done, what is left, what is done anew."""
+
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.deployment import contents, result_line
+from tests.support.gemini import API_KEY
+from tests.support.gemini import Gemini as Emulator
+from tests.support.waiting import wait_until
+from workers import commit, layout
+from workers.contract import Announced, Trigger
+from workers.errors import GeminiUnavailable, KeyRefused, NotReady, ResultsGone, Unreadable
+from workers.gemini import Gemini, State
+from workers.process import Result, Tools, fan_out_part, process
+from workers.settings import Secret
+from workers.storage import open_bucket
+
+PART_BYTES = 50_000
+MANY = b"".join(result_line(f"k{n % 370}", "x" * 500) for n in range(400))
+
+
+class Here:
+    """Runs the parts and the last step in this process, as late as it can."""
+
+    def __init__(self, tools: Tools) -> None:
+        self.tools = tools
+        self.parts: list[int] = []
+        self.finished: list[str] = []
+
+    def part(self, batch: str, number: int) -> None:
+        del batch
+        self.parts.append(number)
+
+    def finish(self, batch: str) -> None:
+        self.finished.append(batch)
+        commit.finish(self.tools.bucket, batch)
+
+    def run_parts(self, batch: str) -> None:
+        for number in self.parts:
+            if fan_out_part(self.tools, batch, number):
+                self.finish(batch)
+        self.parts.clear()
+
+
+def build(url: str, folder: str, **changes: Any) -> Tools:
+    client = Gemini(url, Secret(API_KEY))
+    tools = Tools(client, open_bucket(folder, {}), frozenset({"objects"}), PART_BYTES)
+    return replace(tools, **changes)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "bucket"
+
+
+@pytest.fixture
+def tools(gemini: Emulator, folder: Path) -> Iterator[Tools]:
+    tools = build(gemini.url, folder.as_uri())
+    yield tools
+    tools.gemini.close()
+
+
+def said(*triggers: Trigger, user_metadata: str | None = None) -> Announced:
+    return Announced(frozenset(triggers or (Trigger.WEBHOOK,)), 1, user_metadata)
+
+
+def look(tools: Tools, batch: str, announced: Announced | None = None) -> Result:
+    """Process a batch to its end."""
+    here = Here(tools)
+    result = process(tools, here, batch, announced or said())
+    here.run_parts(batch)
+    return result
+
+
+def document(folder: Path, batch: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / batch / "batch.json").read_bytes())
+    return found
+
+
+def files(folder: Path, batch: str) -> list[str]:
+    return list(contents(folder / batch))
+
+
+def test_a_batch_of_one_part_is_committed_at_once(gemini: Emulator, tools: Tools, folder: Path) -> None:
+    batch = gemini.put_batch(result_line("a"))
+    here = Here(tools)
+
+    assert process(tools, here, batch, said()) is Result.COMMITTED
+
+    assert (here.parts, here.finished) == ([], [])
+    assert files(folder, batch) == [
+        *("batch.json", "manifest.jsonl", "outputs/a.json", "raw/part-00000.jsonl")
+    ]
+
+
+def test_each_part_of_a_larger_batch_is_handed_out_once_and_the_last_brings_the_commit(
+    gemini: Emulator, tools: Tools, folder: Path
+) -> None:
+    batch = gemini.put_batch(MANY)
+    here = Here(tools)
+
+    assert process(tools, here, batch, said()) is Result.IN_PARTS
+
+    count = len(list((folder / batch / "raw").iterdir()))
+    assert here.parts == list(range(count))
+    assert count > 5
+    for number in reversed(here.parts):
+        assert not (folder / batch / "batch.json").exists()
+        assert fan_out_part(tools, batch, number) is (number == 0)
+    assert commit.finish(tools.bucket, batch)
+    assert document(folder, batch)["counts"]["total"] == 400
+    assert not (folder / "_work").exists()
+
+
+def test_only_parts_that_are_not_done_are_handed_out_again(gemini: Emulator, tools: Tools) -> None:
+    batch = gemini.put_batch(MANY)
+    here = Here(tools)
+    process(tools, here, batch, said())
+    everything = list(here.parts)
+    for number in everything[::2]:
+        fan_out_part(tools, batch, number)
+    again = Here(tools)
+
+    process(tools, again, batch, said())
+
+    assert again.parts == everything[1::2]
+
+
+def test_a_batch_whose_parts_are_all_done_is_finished_at_the_next_look(
+    gemini: Emulator, tools: Tools, folder: Path
+) -> None:
+    batch = gemini.put_batch(MANY)
+    here = Here(tools)
+    process(tools, here, batch, said())
+    for number in here.parts:
+        fan_out_part(tools, batch, number)
+    again = Here(tools)
+
+    process(tools, again, batch, said())
+
+    assert (again.parts, again.finished) == ([], [batch])
+    assert document(folder, batch)["state"] == "succeeded"
+
+
+def test_a_part_of_a_batch_that_is_committed_by_now_is_no_work(gemini: Emulator, tools: Tools) -> None:
+    batch = gemini.put_batch(MANY)
+    look(tools, batch)
+
+    assert fan_out_part(tools, batch, 0) is False
+
+
+def test_a_committed_batch_is_not_even_asked_for(gemini: Emulator, tools: Tools, folder: Path) -> None:
+    batch = gemini.put_batch(result_line("a"))
+    look(tools, batch)
+    before, asked = contents(folder, but_times=False), len(gemini.requests())
+
+    assert look(tools, batch, said(Trigger.REPLAY)) is Result.ALREADY_COMMITTED
+
+    assert contents(folder, but_times=False) == before
+    assert len(gemini.requests()) == asked
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
+def test_a_batch_that_is_not_final_is_looked_at_later(
+    gemini: Emulator, tools: Tools, folder: Path, state: str
+) -> None:
+    gemini.put_operation({"name": "batches/abc", "metadata": {"state": f"BATCH_STATE_{state}"}}, state=state)
+
+    with pytest.raises(NotReady, match=state.lower()):
+        look(tools, "abc")
+
+    assert contents(folder) == {}
+
+
+@pytest.mark.parametrize("response", [None, {}, {"inlinedResponses": {"inlinedResponses": []}}])
+def test_a_batch_that_succeeded_without_its_output_is_looked_at_later(
+    gemini: Emulator, tools: Tools, folder: Path, response: object
+) -> None:
+    metadata = {"state": "BATCH_STATE_SUCCEEDED", "batchStats": {"requestCount": "3"}}
+    gemini.put_operation({"name": "batches/abc", "metadata": metadata, "done": True, "response": response})
+
+    with pytest.raises(NotReady, match="no output"):
+        look(tools, "abc")
+
+    assert contents(folder) == {}
+
+
+def test_a_batch_that_nobody_lets_us_read_leaves_nothing(tools: Tools, folder: Path) -> None:
+    with pytest.raises(Unreadable):
+        look(tools, "somebody-elses")
+
+    assert contents(folder) == {}
+
+
+def test_a_file_that_is_gone_is_an_end_and_no_commit(gemini: Emulator, tools: Tools, folder: Path) -> None:
+    batch = gemini.put_batch(result_line("a"))
+    gemini.expire_output(batch)
+
+    with pytest.raises(ResultsGone):
+        look(tools, batch)
+
+    assert not (folder / batch).exists()
+
+
+@pytest.mark.parametrize(("status", "error"), [(401, KeyRefused), (503, GeminiUnavailable)])
+def test_trouble_at_gemini_is_told_and_healed_by_another_look(
+    gemini: Emulator, tools: Tools, folder: Path, status: int, error: type[Exception]
+) -> None:
+    batch = gemini.put_batch(MANY)
+    for path in (f"batches/{batch}", ":download"):
+        gemini.fault("status", path, value=status)
+        with pytest.raises(error):
+            look(tools, batch)
+        assert not (folder / batch / "batch.json").exists()
+
+    look(tools, batch)
+
+    assert document(folder, batch)["counts"]["total"] == 400
+
+
+def test_an_empty_result_file_is_a_batch_without_results(
+    gemini: Emulator, tools: Tools, folder: Path
+) -> None:
+    batch = gemini.put_batch(b"", stats={"requestCount": "2"})
+
+    assert look(tools, batch) is Result.COMMITTED
+
+    found = document(folder, batch)
+    assert (found["state"], found["counts"]["total"], found["raw_bytes"]) == ("succeeded", 0, 0)
+    assert found["warnings"] == ["Gemini counts 2 requests, the results hold 0."]
+    assert files(folder, batch) == ["batch.json", "manifest.jsonl"]
+
+
+def test_a_file_of_blank_lines_is_kept_and_has_no_results(
+    gemini: Emulator, tools: Tools, folder: Path
+) -> None:
+    batch = gemini.put_batch(b"\n\n \n")
+
+    look(tools, batch)
+
+    assert document(folder, batch)["counts"]["total"] == 0
+    assert (folder / batch / "raw/part-00000.jsonl").read_bytes() == b"\n\n \n"
+
+
+def test_an_inline_answer_is_processed_like_a_file(gemini: Emulator, tools: Tools, folder: Path) -> None:
+    answers = [{"metadata": {"key": "a"}, "response": {"candidates": []}}, {"error": {"code": 3}}]
+    gemini.put_operation(
+        {
+            "name": "batches/abc",
+            "metadata": {"state": "BATCH_STATE_SUCCEEDED"},
+            "done": True,
+            "response": {"inlinedResponses": {"inlinedResponses": answers}},
+        }
+    )
+
+    look(tools, "abc")
+
+    assert document(folder, "abc")["counts"] == {"total": 2, "succeeded": 1, "failed": 1, "invalid": 0}
+    assert files(folder, "abc")[2:4] == ["outputs/@1.json", "outputs/a.json"]
+    raw = (folder / "abc/raw/part-00000.jsonl").read_bytes().splitlines()
+    assert [json.loads(line) for line in raw] == answers
+
+
+@pytest.mark.parametrize("state", ["FAILED", "EXPIRED"])
+def test_a_batch_that_ended_badly_is_its_summary_even_where_it_names_an_output(
+    gemini: Emulator, tools: Tools, folder: Path, state: str
+) -> None:
+    batch = gemini.put_batch(result_line("a"), state=state)
+
+    assert look(tools, batch) is Result.COMMITTED
+    assert look(tools, batch) is Result.ALREADY_COMMITTED
+
+    assert document(folder, batch)["state"] == state.lower()
+    assert files(folder, batch) == ["batch.json"]
+
+
+def test_a_cancelled_batch_keeps_the_results_that_it_has(
+    gemini: Emulator, tools: Tools, folder: Path
+) -> None:
+    with_output = gemini.put_batch(result_line("a"), state="CANCELLED")
+    without = gemini.put_batch(b"", state="CANCELLED")
+
+    assert look(tools, with_output) is Result.COMMITTED
+    assert look(tools, without) is Result.COMMITTED
+
+    assert (folder / with_output / "outputs/a.json").exists()
+    assert document(folder, with_output)["state"] == document(folder, without)["state"] == "cancelled"
+    assert files(folder, without) == ["batch.json"]
+
+
+def test_a_cancelled_batch_that_then_succeeded_with_fewer_keys_is_done_anew(
+    gemini: Emulator, tools: Tools, folder: Path, tmp_path: Path
+) -> None:
+    batch = gemini.put_batch(MANY, state="CANCELLED")
+    look(tools, batch)
+    assert document(folder, batch)["parts"][1:]
+    gemini.put_batch(result_line("k1") + result_line("new"), batch_id=batch)
+
+    look(tools, batch)
+
+    undisturbed = build(gemini.url, (tmp_path / "undisturbed").as_uri())
+    look(undisturbed, batch)
+    assert contents(folder / batch) == contents(tmp_path / "undisturbed" / batch)
+    assert not (folder / "_work").exists()
+    assert document(folder, batch)["revision"] == 2
+    undisturbed.gemini.close()
+
+
+def test_until_a_batch_is_done_anew_its_first_commit_stands(
+    gemini: Emulator, tools: Tools, folder: Path
+) -> None:
+    batch = gemini.put_batch(MANY, state="FAILED")
+    look(tools, batch)
+    gemini.change(batch, "SUCCEEDED")
+    here = Here(tools)
+
+    process(tools, here, batch, said())
+    for number in here.parts[:-1]:
+        fan_out_part(tools, batch, number)
+
+    assert document(folder, batch)["state"] == "failed"
+    assert fan_out_part(tools, batch, here.parts[-1])
+    here.finish(batch)
+    assert (document(folder, batch)["state"], document(folder, batch)["revision"]) == ("succeeded", 2)
+
+
+def test_a_batch_of_another_display_name_is_left_alone(gemini: Emulator, tools: Tools, folder: Path) -> None:
+    ours = replace(tools, display_name="prod-*")
+    theirs = gemini.put_batch(result_line("a"), display_name="test-1")
+    mine = gemini.put_batch(result_line("a"), display_name="prod-1")
+
+    assert look(ours, theirs) is Result.LEFT_ALONE
+    assert look(ours, mine) is Result.COMMITTED
+
+    assert not (folder / theirs).exists()
+    assert not (folder / "_work").exists()
+
+
+def test_the_strongest_trigger_and_the_users_metadata_outlive_a_failed_attempt(
+    gemini: Emulator, tools: Tools, folder: Path
+) -> None:
+    batch = gemini.put_batch(result_line("a"))
+    gemini.fault("status", ":download", value=503)
+    with pytest.raises(GeminiUnavailable):
+        look(tools, batch, said(Trigger.DYNAMIC, Trigger.WEBHOOK, user_metadata='{"n":1}'))
+
+    look(tools, batch, said(Trigger.RECONCILE))
+
+    found = document(folder, batch)
+    assert (found["trigger"], found["user_metadata"]) == ("webhook", {"n": 1})
+
+
+def test_newer_metadata_of_the_user_replaces_older(gemini: Emulator, tools: Tools, folder: Path) -> None:
+    batch = gemini.put_batch(result_line("a"))
+    gemini.fault("status", ":download", value=503)
+    with pytest.raises(GeminiUnavailable):
+        look(tools, batch, said(Trigger.DYNAMIC, user_metadata='{"n":1}'))
+
+    look(tools, batch, said(Trigger.DYNAMIC, user_metadata='{"n":2}'))
+
+    assert document(folder, batch)["user_metadata"] == {"n": 2}
+
+
+@pytest.mark.parametrize("metadata", ["", "{", "nonsense", "[" * 100_000])
+def test_metadata_of_the_user_that_is_no_json_is_dropped(
+    gemini: Emulator, tools: Tools, folder: Path, metadata: str
+) -> None:
+    batch = gemini.put_batch(result_line("a"))
+
+    look(tools, batch, said(Trigger.DYNAMIC, user_metadata=metadata))
+
+    assert document(folder, batch)["user_metadata"] is None
+
+
+def test_a_file_that_changes_between_two_looks_is_never_mixed(
+    gemini: Emulator, tools: Tools, folder: Path, tmp_path: Path
+) -> None:
+    batch = gemini.put_batch(MANY)
+    here = Here(tools)
+    process(tools, here, batch, said())
+    fan_out_part(tools, batch, 0)
+    fan_out_part(tools, batch, 3)
+    gemini.put_batch(MANY.replace(b"x", b"y"), batch_id=batch)
+
+    look(tools, batch)
+
+    undisturbed = build(gemini.url, (tmp_path / "undisturbed").as_uri())
+    look(undisturbed, batch)
+    assert contents(folder / batch) == contents(tmp_path / "undisturbed" / batch)
+    assert not (folder / "_work").exists()
+    undisturbed.gemini.close()
+
+
+def _look_in_a_process(url: str, folder: str, batch: str, kill_after: int | None) -> None:
+    tools = build(url, folder)
+    here = Here(tools)
+    process(tools, here, batch, said())
+    for count, number in enumerate(here.parts):
+        if count == kill_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if fan_out_part(tools, batch, number):
+            here.finish(batch)
+
+
+def test_two_processes_that_process_a_batch_at_once_end_in_the_same_bucket(
+    gemini: Emulator, tools: Tools, folder: Path, tmp_path: Path
+) -> None:
+    batch = gemini.put_batch(MANY)
+    spawn = multiprocessing.get_context("spawn")
+    arguments = (gemini.url, folder.as_uri(), batch, None)
+
+    processes = [spawn.Process(target=_look_in_a_process, args=arguments) for _ in range(2)]
+    for each in processes:
+        each.start()
+    for each in processes:
+        each.join(30)
+
+    wait_until((folder / batch / "batch.json").exists, what="the commit")
+    look(tools, batch)
+    undisturbed = build(gemini.url, (tmp_path / "undisturbed").as_uri())
+    look(undisturbed, batch)
+    assert contents(folder / batch) == contents(tmp_path / "undisturbed" / batch)
+    assert not (folder / "_work").exists()
+    undisturbed.gemini.close()
+
+
+def test_a_process_killed_between_two_parts_is_followed_by_one_that_completes_its_work(
+    gemini: Emulator, tools: Tools, folder: Path, tmp_path: Path
+) -> None:
+    batch = gemini.put_batch(MANY)
+    spawn = multiprocessing.get_context("spawn")
+    killed = spawn.Process(target=_look_in_a_process, args=(gemini.url, folder.as_uri(), batch, 3))
+    killed.start()
+    killed.join(30)
+    assert killed.exitcode == -signal.SIGKILL
+    here = Here(tools)
+
+    process(tools, here, batch, said())
+
+    assert here.parts[0] == 3
+    here.run_parts(batch)
+    undisturbed = build(gemini.url, (tmp_path / "undisturbed").as_uri())
+    look(undisturbed, batch)
+    assert contents(folder / batch) == contents(tmp_path / "undisturbed" / batch)
+    assert not (folder / "_work").exists()
+    undisturbed.gemini.close()
+
+
+def test_a_crash_right_after_the_commit_is_tidied_by_the_next_look(
+    gemini: Emulator, tools: Tools, folder: Path
+) -> None:
+    batch = gemini.put_batch(result_line("a"))
+    look(tools, batch)
+    whole = contents(folder, but_times=False)
+    (folder / layout.work(batch)).mkdir(parents=True)
+    (folder / layout.plan(batch)).write_bytes(b"{")
+    next((folder / "_index").rglob("*.json")).unlink()
+
+    assert look(tools, batch) is Result.ALREADY_COMMITTED
+
+    assert contents(folder, but_times=False) == whole
+
+
+def test_what_gemini_says_of_a_batch_stands_in_its_summary(gemini: Emulator, tools: Tools) -> None:
+    batch = gemini.put_batch(result_line("a"), display_name="ünï", model="models/gemini-2.5-pro")
+
+    look(tools, batch)
+
+    summary = commit.read_summary(tools.bucket, batch)
+    assert summary
+    assert (summary.batch, summary.state) == (batch, State.SUCCEEDED)
+    assert (summary.display_name, summary.model) == ("ünï", "models/gemini-2.5-pro")
