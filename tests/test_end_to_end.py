@@ -283,3 +283,23 @@ def test_workers_end_when_asked_to(deployment: Deployment, redis_client: "redis.
 
     assert workers.wait(20) == 0
     assert time.monotonic() - begun < 15
+
+
+def test_a_job_that_outlasts_the_grace_period_is_handed_back(
+    deployment: Deployment, redis_client: "redis.Redis"
+) -> None:
+    raw = b"".join(result_line(f"request-{n}", "x" * 1000) for n in range(2000))
+    batch = deployment.gemini.put_batch(raw)
+    deployment.gemini.fault("throttle", value=100_000)
+    workers = deployment.work()
+    deployment.run("replay", batch)
+    wait_until(lambda: redis_client.hget(f"rq:job:batch-{batch}", "status") == b"started", what="the start")
+
+    workers.signal(signal.SIGTERM)
+
+    assert workers.wait(15) == 0
+    assert "event=handed_back" in workers.output
+    assert redis_client.lrange("rq:queue:batches", 0, -1) == [f"batch-{batch}".encode()]
+    deployment.gemini.clear_faults()
+    deployment.work("--burst")
+    assert deployment.wait_for_commit(batch)["counts"]["succeeded"] == 2000

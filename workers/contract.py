@@ -135,6 +135,7 @@ def announce(connection: Redis, announcements: Sequence[Announcement]) -> list[O
     """Record announcements and enqueue a job for each batch that has none waiting or running.
 
     All of them are written in one transaction, so a returned outcome is in Redis and nothing is half done.
+    A replay also takes the place of a job that waits for its next try: an operator does not wait for a backoff.
 
     Raises:
         redis.exceptions.RedisError: nothing was recorded; the caller must not acknowledge.
@@ -144,11 +145,12 @@ def announce(connection: Redis, announcements: Sequence[Announcement]) -> list[O
     batches = queue(BATCHES, connection)
     ids = list(dict.fromkeys(announcement.batch for announcement in announcements))
     triggers = {a.batch: a.trigger for a in reversed(announcements)}
+    impatient = {batch_job_id(a.batch) for a in announcements if a.trigger is Trigger.REPLAY}
     with connection.pipeline() as pipe:
         while True:
             try:
                 job_ids = [batch_job_id(batch) for batch in ids]
-                free = _watch_free(connection, pipe, batches, job_ids)
+                free = _watch_free(connection, pipe, batches, job_ids, impatient)
                 pipe.multi()
                 for batch, job_id in zip(ids, job_ids, strict=True):
                     if job_id in free:
@@ -226,8 +228,13 @@ def requeue_announced(connection: Redis, batch: str) -> bool:
     return enqueue_once(connection, BATCHES, PROCESS_BATCH, [batch], batch_job_id(batch))
 
 
-def _watch_free(connection: Redis, pipe: Any, target: Queue, job_ids: Iterable[str]) -> dict[str, Job | None]:
-    """Watch jobs; those that block nothing, each with its old record (failed, stopped) or None."""
+def _watch_free(
+    connection: Redis, pipe: Any, target: Queue, job_ids: Iterable[str], impatient: Iterable[str] = ()
+) -> dict[str, Job | None]:
+    """Watch jobs; those that block nothing, each with its old record (failed, stopped) or None.
+
+    A job that is scheduled for another try blocks nothing for the `impatient`.
+    """
     job_ids = list(job_ids)
     keys = [Job.key_for(job_id) for job_id in job_ids]
     pipe.watch(*keys)
@@ -239,7 +246,7 @@ def _watch_free(connection: Redis, pipe: Any, target: Queue, job_ids: Iterable[s
     for job_id, status in zip(job_ids, statuses, strict=True):
         if status is None:
             free[job_id] = None
-        elif text(status) not in _BLOCKING:
+        elif text(status) not in _BLOCKING or (text(status) == JobStatus.SCHEDULED and job_id in impatient):
             try:
                 free[job_id] = Job.fetch(job_id, connection=connection, serializer=target.serializer)
             except NoSuchJobError:

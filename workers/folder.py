@@ -9,7 +9,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from stat import S_ISREG
@@ -99,6 +99,16 @@ class Folder:
     def put(self, name: str, data: bytes, content_type: str) -> None:
         with self.writer(name, content_type) as writer:
             writer.write(data)
+
+    def create(self, name: str, data: bytes, content_type: str) -> bool:  # noqa: ARG002 - files keep no type.
+        try:
+            with StagedFile(self.root, self._path(name), nullcontext, replace=False) as staged:
+                staged.write(data)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise self.translation(error) from error
+        return True
 
     def writer(self, name: str, content_type: str) -> StagedFile:  # noqa: ARG002 - files keep no type.
         return StagedFile(self.root, self._path(name), self.translated)

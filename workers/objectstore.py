@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import obstore
-from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import from_url
 
 from workers.errors import BucketUnavailable, SettingsError, WorkerError
@@ -183,6 +183,15 @@ class ObjectStore:
 
     def put(self, name: str, data: bytes, content_type: str) -> None:
         self._put(check_name(name), data, content_type)
+
+    def create(self, name: str, data: bytes, content_type: str) -> bool:
+        check_name(name)
+        with self._translated():
+            try:
+                obstore.put(self._store, name, data, attributes={"Content-Type": content_type}, mode="create")
+            except AlreadyExistsError:
+                return False
+        return True
 
     @contextmanager
     def writer(self, name: str, content_type: str) -> Iterator[Upload]:

@@ -82,6 +82,9 @@ class Bucket(Protocol):
     def put(self, name: str, data: bytes, content_type: str) -> None:
         """Store or replace an object: atomic, and durable when it returns."""
 
+    def create(self, name: str, data: bytes, content_type: str) -> bool:
+        """Like `put`, but only where there is no such object yet; whether it was stored."""
+
     def writer(self, name: str, content_type: str) -> AbstractContextManager[Writer]:
         """Like `put`, in pieces and flat memory: the object appears when the block ends without an error."""
 

@@ -10,6 +10,7 @@ import ctypes
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -30,6 +31,9 @@ MONITORING_SECONDS = 5
 HEARTBEAT_SECONDS = 20
 MAINTENANCE_SECONDS = 5
 WORKER_TTL_SECONDS = 20  # RQ blocks on the queues for this minus 15.
+
+# Below what supervisors wait after SIGTERM (Docker 10 s unless told otherwise, Kubernetes 30 s).
+GRACE_SECONDS = 8.0
 
 ORPHANS = "batch-receiver:orphans"
 ORPHAN_SECONDS = 30.0
@@ -89,6 +93,7 @@ class BatchWorker(Worker):
 
     job_class = OwnJob
     queue_class: type[Queue] = OwnQueue
+    max_connection_wait_time = 5.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.update(
@@ -98,11 +103,31 @@ class BatchWorker(Worker):
             log_job_description=False,
         )
         super().__init__(*args, **kwargs)
+        self._handed_back = False
 
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
         """RQ adds a minute to its monitoring interval; steps are safe to run twice, so we need not wait for it."""
         del job, working_time
         return HEARTBEAT_SECONDS
+
+    def handle_warm_shutdown_request(self) -> None:
+        """Let the job finish; what takes longer than the grace period is handed back."""
+        super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call]
+        timer = threading.Timer(GRACE_SECONDS, self._hand_back)
+        timer.daemon = True
+        timer.start()
+
+    def _hand_back(self) -> None:
+        if self.horse_pid:
+            logger.warning("event=handed_back job=%s", self.get_current_job_id())
+            self._handed_back = True
+            self.kill_horse()
+
+    def handle_job_failure(self, job: Job, *args: Any, **kwargs: Any) -> None:
+        if self._handed_back:
+            # Not a crash of the job's: it waits for the next worker as if it had not been started.
+            job.retries_left = (job.retries_left or 0) + 1
+        super().handle_job_failure(job, *args, **kwargs)
 
     def handle_job_success(self, job: Job, *args: Any, **kwargs: Any) -> None:
         super().handle_job_success(job, *args, **kwargs)
@@ -111,7 +136,8 @@ class BatchWorker(Worker):
 
     def clean_registries(self) -> None:
         super().clean_registries()  # type: ignore[no-untyped-call]
-        requeue_orphans(self.connection)
+        if self.connection.set(f"{ORPHANS}:lock", 1, nx=True, ex=HEARTBEAT_SECONDS):
+            requeue_orphans(self.connection)
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None

@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,20 @@ def test_what_is_put_is_got_and_replaced_by_the_next_put(bucket: Bucket) -> None
     bucket.put("b1/raw/part-00000.jsonl", b"two!", KIND)
     assert bucket.get("b1/raw/part-00000.jsonl") == b"two!"
     assert bucket.size("b1/raw/part-00000.jsonl") == 4
+
+
+def test_an_object_is_created_once_and_stays_as_it_was(bucket: Bucket) -> None:
+    assert bucket.create("b1/batch.json", b"first", KIND)
+    assert not bucket.create("b1/batch.json", b"second", KIND)
+    assert bucket.get("b1/batch.json") == b"first"
+    assert [name for name, _ in bucket.list("")] == ["b1/batch.json"]
+
+
+def test_of_many_creations_at_once_one_succeeds(bucket: Bucket) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        created = list(pool.map(lambda n: bucket.create("b1/batch.json", b"%d" % n, KIND), range(8)))
+    assert created.count(True) == 1
+    assert bucket.get("b1/batch.json") == b"%d" % created.index(True)
 
 
 def test_what_is_missing_is_none_and_a_folder_is_no_object(bucket: Bucket) -> None:
