@@ -1,4 +1,4 @@
-"""The last step: joins the parts' manifests, checks that every line is accounted for, and writes `batch.json`.
+"""The last step: joins what the parts became, checks that every line is accounted for, and writes `batch.json`.
 
 Whoever reads the bucket acts on `batch.json` alone, so it is written after all that it stands for is stored.
 """
@@ -106,6 +106,7 @@ def finish(bucket: Bucket, batch: str) -> Summary | None:
     if plan is None or split is None:
         return committed
     total = Tally()
+    tables = []
     for piece in split.parts:
         tally = read_tally(bucket, batch, piece)
         if tally is None:
@@ -115,13 +116,16 @@ def finish(bucket: Bucket, batch: str) -> Summary | None:
                 f"{layout.raw_part(piece.number)}: {piece.lines} lines came, {tally.lines} were fanned out."
             )
         total.add(tally)
+        if tally.dataset:
+            tables.append(piece)
     try:
         _join_manifests(bucket, batch, split.parts)
+        _place_tables(bucket, batch, tables)
     except MissingObject:
         # Another finish may have committed, and tidied up, in the meantime.
         return read_summary(bucket, batch)
     if committed:
-        _remove_strays(bucket, batch, split.parts)
+        _remove_strays(bucket, batch, split.parts, tables)
     return _commit(bucket, plan, split, total, committed)
 
 
@@ -168,7 +172,7 @@ def _commit(bucket: Bucket, plan: Plan, split: Split, total: Tally, replaced: Su
         raw_sha256=split.raw_sha256,
         error=plan.error,
         user_metadata=plan.user_metadata,
-        warnings=list(_warnings(plan, counts, total.repeated)),
+        warnings=list(_warnings(plan, counts, total, len(split.parts))),
     )
     if replaced:
         # First, so that a crash never leaves two copies of one batch: `tidy` brings the new one.
@@ -184,12 +188,18 @@ def _join_manifests(bucket: Bucket, batch: str, parts: list[Piece]) -> None:
                 manifest.write(chunk)
 
 
-def _remove_strays(bucket: Bucket, batch: str, parts: list[Piece]) -> None:
+def _place_tables(bucket: Bucket, batch: str, parts: list[Piece]) -> None:
+    for part in parts:
+        with bucket.writer(layout.inside(batch, layout.dataset_part(part.number)), layout.PARQUET) as table:
+            for chunk in bucket.read(layout.staged_dataset(batch, part.number, part.sha256)):
+                table.write(chunk)
+
+
+def _remove_strays(bucket: Bucket, batch: str, parts: list[Piece], tables: list[Piece]) -> None:
     """Delete what an earlier revision left and this one does not have: its manifest is already replaced."""
     known = {layout.summary(batch), layout.manifest(batch)}
-    for part in parts:
-        known.add(layout.inside(batch, layout.raw_part(part.number)))
-        known.add(layout.inside(batch, layout.dataset_part(part.number)))
+    known.update(layout.inside(batch, layout.raw_part(part.number)) for part in parts)
+    known.update(layout.inside(batch, layout.dataset_part(part.number)) for part in tables)
     for line in lines(bucket.read(layout.manifest(batch))):
         entry = _entry.decode(line.data or b"{}")
         known.update(layout.inside(batch, medium.object) for medium in entry.media if medium.object)
@@ -198,7 +208,7 @@ def _remove_strays(bucket: Bucket, batch: str, parts: list[Piece]) -> None:
     bucket.delete(name for name, _ in list(bucket.list(batch)) if name not in known)
 
 
-def _warnings(plan: Plan, counts: Counts, repeated: int) -> Iterable[str]:
+def _warnings(plan: Plan, counts: Counts, total: Tally, parts: int) -> Iterable[str]:
     stats = plan.batch_stats if isinstance(plan.batch_stats, dict) else {}
     for field, name, ours in (
         ("requestCount", "requests", counts.total),
@@ -208,7 +218,12 @@ def _warnings(plan: Plan, counts: Counts, repeated: int) -> Iterable[str]:
         theirs = stats.get(field)
         if theirs is not None and str(theirs) != str(ours):
             yield f"Gemini counts {theirs} {name}, the results hold {ours}."
-    if repeated:
-        yield f"{repeated} results repeat the key of an earlier one: see the names with @2 and up in manifest.jsonl."
+    if 0 < total.dataset < parts:
+        yield f"dataset/ holds {total.dataset} of {parts} parts: OUTPUTS was changed while the batch was processed."
+    if total.repeated:
+        yield (
+            f"{total.repeated} results repeat the key of an earlier one: "
+            "see the names with @2 and up in manifest.jsonl."
+        )
     if counts.invalid:
         yield f"{counts.invalid} lines are invalid: see manifest.jsonl, and raw/ for their bytes."

@@ -1,4 +1,4 @@
-"""The fan-out of one raw part: an output for each line, media beside it, and the part's own manifest.
+"""The fan-out of one raw part: what `OUTPUTS` asks for of each line, media beside it, and the part's own manifest.
 
 Run twice, it writes the same bytes. Its `done` marker is written last, after all that it stands for.
 """
@@ -6,28 +6,35 @@ Run twice, it writes the same bytes. Its `done` marker is written last, after al
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from workers import layout
 from workers.answers import Usage
-from workers.errors import Incomplete
+from workers.errors import Incomplete, SettingsError
 from workers.lines import RawLine, lines
 from workers.parts import Part, Piece
+from workers.plan import read_plan
 from workers.results import Rendered, manifest_line, oversized, parse, render
-from workers.storage import Bucket, OutputSink, Writer
+from workers.storage import Bucket, MissingObject, OutputSink, Writer
+
+if TYPE_CHECKING:
+    from workers.dataset import Table
 
 USAGE_FIELDS = Usage.__struct_fields__
 
 
 class Tally(msgspec.Struct):
-    """What the lines of a part, or of a batch, add up to."""
+    """What the lines of a part, or of a batch, add up to. `dataset`: how many of the parts became a table."""
 
     lines: int = 0
     repeated: int = 0
     counts: dict[str, int] = {}
     finish_reasons: dict[str, int] = {}
     usage: dict[str, int] = {}
+    dataset: int = 0
 
     def add(self, other: "Tally") -> None:
         self.lines += other.lines
@@ -35,6 +42,7 @@ class Tally(msgspec.Struct):
         self.counts = dict(Counter(self.counts) + Counter(other.counts))
         self.finish_reasons = dict(Counter(self.finish_reasons) + Counter(other.finish_reasons))
         self.usage = dict(Counter(self.usage) + Counter(other.usage))
+        self.dataset += other.dataset
 
 
 _tally = msgspec.json.Decoder(Tally)
@@ -46,8 +54,24 @@ def read_tally(bucket: Bucket, batch: str, piece: Piece) -> Tally | None:
     return _tally.decode(blob) if blob is not None else None
 
 
+def prepare(outputs: frozenset[str]) -> None:
+    """Load what the outputs need, so that no job has to.
+
+    Raises:
+        SettingsError: `parquet` is asked for and pyarrow is not installed.
+    """
+    if "parquet" not in outputs:
+        return
+    try:
+        import workers.dataset  # noqa: F401, PLC0415 - pyarrow is an extra
+    except ImportError:
+        raise SettingsError(
+            "OUTPUTS asks for parquet, which needs pyarrow: pip install 'batch-receiver[parquet]'."
+        ) from None
+
+
 def fan_out(bucket: Bucket, batch: str, part: Part, outputs: frozenset[str]) -> Tally:
-    """Write one part's outputs, media and manifest, unless that was done before.
+    """Write one part's outputs, media, table and manifest, unless that was done before.
 
     Raises:
         Incomplete: the raw part is not the one that the splitter stored.
@@ -59,19 +83,38 @@ def fan_out(bucket: Bucket, batch: str, part: Part, outputs: frozenset[str]) -> 
     raw = _Checked(bucket.read(layout.inside(batch, layout.raw_part(part.number))))
     with (
         bucket.writer(layout.part_manifest(batch, part.number, part.sha256), layout.JSON_LINES) as manifest,
+        _table(bucket, batch, part, outputs) as table,
         bucket.outputs(batch) as sink,
     ):
-        tally = _write(raw, part, outputs, sink, manifest)
+        tally = _write(raw, part, sink, manifest, table, objects="objects" in outputs)
         if raw.sha256 != part.sha256 or tally.lines != part.lines:
             raise Incomplete(f"{layout.raw_part(part.number)} is not what was downloaded; replay the batch.")
     bucket.put(layout.done(batch, part.number, part.sha256), msgspec.json.encode(tally), layout.JSON)
     return tally
 
 
+def _table(
+    bucket: Bucket, batch: str, part: Part, outputs: frozenset[str]
+) -> "AbstractContextManager[Table | None]":
+    if "parquet" not in outputs:
+        return nullcontext()
+    from workers.dataset import open_table  # noqa: PLC0415 - pyarrow is an extra
+
+    plan = read_plan(bucket, batch)
+    if plan is None:
+        raise MissingObject(f"{layout.plan(batch)} is gone: the batch was committed meanwhile.")
+    return open_table(bucket, plan, part)
+
+
 def _write(
-    raw: Iterable[bytes], part: Part, outputs: frozenset[str], sink: OutputSink, manifest: Writer
+    raw: Iterable[bytes],
+    part: Part,
+    sink: OutputSink,
+    manifest: Writer,
+    table: "Table | None",
+    *,
+    objects: bool,
 ) -> Tally:
-    objects = "objects" in outputs
     name = layout.raw_part(part.number)
     counts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
@@ -87,13 +130,15 @@ def _write(
         if objects:
             sink.put(f"{layout.OUTPUTS}/{rendered.name}.json", rendered.document, layout.JSON)
         manifest.write(manifest_line(rendered, name, line.offset, line.length, has_object=objects))
+        if table is not None:
+            table.add(rendered, line.offset, line.length)
         counts[rendered.status] += 1
         if rendered.finish_label:
             reasons[rendered.finish_label] += 1
         if rendered.usage:
             for field in USAGE_FIELDS:
                 usage[field] += getattr(rendered.usage, field) or 0
-    return Tally(place, len(part.occurrences), dict(counts), dict(reasons), usage)
+    return Tally(place, len(part.occurrences), dict(counts), dict(reasons), usage, int(table is not None))
 
 
 def _rendered(line: RawLine, index: int, occurrence: int) -> Rendered:

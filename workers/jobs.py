@@ -10,7 +10,7 @@ from redis import Redis
 from rq import Retry, get_current_job
 from rq.job import Job
 
-from workers import commit, contract
+from workers import commit, contract, fanout
 from workers.contract import Announced, Trigger
 from workers.errors import Unreadable, WorkerError
 from workers.gemini import Gemini
@@ -28,8 +28,13 @@ _tools: Tools | None = None
 
 
 def prepare(settings: Settings) -> Tools:
-    """Build what the jobs need. Called before the fork, so that no job pays for imports or a TLS context."""
+    """Build what the jobs need. Called before the fork, so that no job pays for imports or a TLS context.
+
+    Raises:
+        SettingsError: a setting asks for what is not there.
+    """
     global _tools  # noqa: PLW0603
+    fanout.prepare(settings.outputs)
     _tools = Tools(
         gemini=Gemini(settings.base_url, settings.api_key),
         bucket=open_bucket(

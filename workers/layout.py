@@ -5,6 +5,7 @@ MEDIA = "media"
 
 JSON = "application/json"
 JSON_LINES = "application/jsonl"
+PARQUET = "application/vnd.apache.parquet"
 BYTES = "application/octet-stream"
 
 
@@ -68,11 +69,16 @@ def part_manifest(batch: str, number: int, sha256: str) -> str:
     return f"_work/{batch}/manifests/{number:05d}-{sha256[:16]}.jsonl"
 
 
+def staged_dataset(batch: str, number: int, sha256: str) -> str:
+    """Where a part's table waits for the commit."""
+    return f"_work/{batch}/dataset/{number:05d}-{sha256[:16]}.parquet"
+
+
 def done_parts(batch: str) -> str:
     """The folder of `done` markers."""
     return f"_work/{batch}/done"
 
 
 def done(batch: str, number: int, sha256: str) -> str:
-    """Present once a part's outputs and manifest are all stored."""
+    """Present once a part's outputs, manifest and table are all stored."""
     return f"_work/{batch}/done/{number:05d}-{sha256[:16]}.json"

@@ -1,0 +1,248 @@
+"""The results as a table: one Parquet file for each raw part, with the same columns whatever the batch.
+
+This module alone loads pyarrow, an extra: import it only where `parquet` is asked for.
+"""
+
+import math
+from array import array
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from workers import layout
+from workers.answers import Usage
+from workers.parts import Piece
+from workers.plan import Plan
+from workers.results import Rendered
+from workers.storage import Bucket, Writer
+
+# "element" is the Parquet format's own name for what a list holds; Arrow's would be "item".
+_EMBEDDING = pa.list_(pa.field("element", pa.float32()))
+_NAMES = pa.list_(pa.field("element", pa.string()))
+
+SCHEMA = pa.schema(
+    {
+        "key": pa.string(),
+        "index": pa.int64(),
+        "status": pa.string(),
+        "text": pa.string(),
+        "finish_reason": pa.string(),
+        "block_reason": pa.string(),
+        "prompt_tokens": pa.int64(),
+        "cached_tokens": pa.int64(),
+        "output_tokens": pa.int64(),
+        "thoughts_tokens": pa.int64(),
+        "total_tokens": pa.int64(),
+        "error_code": pa.int32(),
+        "error_message": pa.string(),
+        "embedding": _EMBEDDING,
+        "media": _NAMES,
+        "raw_part": pa.string(),
+        "raw_offset": pa.int64(),
+        "raw_length": pa.int64(),
+        "batch": pa.string(),
+        "model": pa.string(),
+        "display_name": pa.string(),
+        "response": pa.string(),
+    }
+)
+"""The columns of every dataset, in their order, all of them nullable."""
+
+_REPEATING = (
+    "status",
+    "finish_reason",
+    "block_reason",
+    "error_code",
+    "error_message",
+    "raw_part",
+    "batch",
+    "model",
+    "display_name",
+)
+_ORDERED = ("key", "index", *_REPEATING, "total_tokens", "raw_offset")
+
+# What readers agree on, and what does not depend on the defaults of the pyarrow that happens to be installed.
+_FORMAT = {
+    "version": "2.6",
+    "data_page_version": "1.0",
+    "compression": "zstd",
+    "compression_level": 1,
+    "use_dictionary": list(_REPEATING),
+    "write_statistics": list(_ORDERED),
+    "store_schema": False,
+}
+
+_GROUP_BYTES = 8 << 20
+_ROW_BYTES = 1 << 10  # What a row's objects take in memory besides its text.
+_WRITE_BYTES = 1 << 20
+_EMBEDDING_BYTES = 4 << 20
+_INT32_MAX = 2**31 - 1
+_NO_USAGE = Usage()
+
+_decode_embedding = msgspec.json.Decoder(list[float]).decode
+
+
+@contextmanager
+def open_table(bucket: Bucket, plan: Plan, piece: Piece) -> Iterator["Table"]:
+    """The staged table of one part: there once the block has ended without an error, else not at all.
+
+    The same results give the same bytes, as long as pyarrow is the same.
+
+    Raises:
+        Transient, Permanent: from the bucket.
+    """
+    name = layout.staged_dataset(plan.batch, piece.number, piece.sha256)
+    with (
+        bucket.writer(name, layout.PARQUET) as writer,
+        # Each write to Python waits for the interpreter's lock: few large ones.
+        pa.BufferedOutputStream(pa.PythonFile(_Output(writer), mode="w"), _WRITE_BYTES) as output,
+        pq.ParquetWriter(output, SCHEMA, **_FORMAT) as file,
+        ThreadPoolExecutor(1, "dataset") as encoder,
+    ):
+        table = Table(file, encoder, plan, layout.raw_part(piece.number))
+        yield table
+        table.end()
+
+
+class Table:
+    """Takes results in the order of their lines. Whenever 8 MiB are together, a thread writes them as a row group.
+
+    Encoding and compressing take about as long as parsing and do not hold the interpreter's lock.
+    """
+
+    def __init__(self, file: pq.ParquetWriter, encoder: Executor, plan: Plan, raw_part: str) -> None:
+        self._file = file
+        self._encoder = encoder
+        self._plan = plan
+        self._raw_part = raw_part
+        self._rows: list[_Row] = []
+        self._bytes = 0
+        self._written: Future[None] | None = None
+
+    def add(self, rendered: Rendered, offset: int, length: int) -> None:
+        """Add the result whose line starts at byte `offset` of its raw part and is `length` bytes long.
+
+        Raises:
+            Transient, Permanent: from the bucket, of an earlier row group.
+        """
+        response = rendered.response
+        error = rendered.error
+        usage = rendered.usage or _NO_USAGE
+        self._rows.append(
+            (
+                rendered.key,
+                rendered.index,
+                rendered.status,
+                rendered.text if rendered.texts else None,
+                rendered.finish_reason,
+                rendered.block_reason,
+                usage.prompt_tokens,
+                usage.cached_tokens,
+                usage.output_tokens,
+                usage.thoughts_tokens,
+                usage.total_tokens,
+                _int32(rendered.error_code) if error else None,
+                rendered.error_message if error else None,
+                _floats(rendered.embedding) if rendered.embedding else None,
+                [entry.object for entry in rendered.entries if entry.object],
+                offset,
+                length,
+                response,
+            )
+        )
+        self._bytes += _ROW_BYTES + len(response or error or b"") + len(rendered.key or "")
+        if self._bytes >= _GROUP_BYTES:
+            self._hand_over()
+
+    def end(self) -> None:
+        """Wait until all is written. Raises like `add`."""
+        if self._rows:
+            self._hand_over()
+        if self._written:
+            self._written.result()
+
+    def _hand_over(self) -> None:
+        group = self._group()
+        self._rows, self._bytes = [], 0
+        if self._written:
+            self._written.result()
+        self._written = self._encoder.submit(self._file.write_batch, group, row_group_size=group.num_rows)
+
+    def _group(self) -> pa.RecordBatch:
+        rows = len(self._rows)
+        columns = dict(zip(_FROM_ROWS, zip(*self._rows, strict=True), strict=True))
+        embeddings = _lists(columns.pop("embedding"))
+        arrays = {name: pa.array(values, SCHEMA.field(name).type) for name, values in columns.items()}
+        constant = {
+            "raw_part": self._raw_part,
+            "batch": self._plan.batch,
+            "model": self._plan.model,
+            "display_name": self._plan.display_name,
+        }
+        arrays |= {name: pa.repeat(pa.scalar(value, pa.string()), rows) for name, value in constant.items()}
+        return pa.record_batch(
+            [{"embedding": embeddings, **arrays}[name] for name in SCHEMA.names], schema=SCHEMA
+        )
+
+
+_Row = tuple[object, ...]
+_FROM_ROWS = [name for name in SCHEMA.names if name not in {"raw_part", "batch", "model", "display_name"}]
+
+
+def _lists(embeddings: Sequence["array[float] | None"]) -> pa.ListArray:
+    """Lists of float32 from their buffers. pyarrow would make a Python number of every value first."""
+    ends = array("i", [0])
+    values = array("f")
+    for embedding in embeddings:
+        if embedding:
+            values += embedding
+        ends.append(len(values))
+    return pa.ListArray.from_arrays(
+        pa.Array.from_buffers(pa.int32(), len(ends), [None, pa.py_buffer(ends)]),
+        pa.Array.from_buffers(pa.float32(), len(values), [None, pa.py_buffer(values)]),
+        type=_EMBEDDING,
+        mask=pa.array([embedding is None for embedding in embeddings], pa.bool_()),
+    )
+
+
+def _floats(raw: msgspec.Raw) -> "array[float] | None":
+    if len(raw) > _EMBEDDING_BYTES:
+        return None
+    try:
+        values = array("f", _decode_embedding(raw))
+    except ValueError:
+        return None
+    # What is too large for float32 has become infinite, and a sum of finite float32 cannot: Python adds in float64.
+    return values if math.isfinite(sum(values)) else None
+
+
+def _int32(number: int | None) -> int | None:
+    return number if number is not None and -_INT32_MAX <= number <= _INT32_MAX else None
+
+
+class _Output:
+    """The file that pyarrow wants, over a bucket's writer."""
+
+    closed = False
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._position = 0
+
+    def write(self, data: bytes) -> int:
+        self._writer.write(data)
+        self._position += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._position
+
+    def flush(self) -> None:
+        """Nothing: the bucket's writer is the one to end the object."""
+
+    def close(self) -> None:
+        self.closed = True
