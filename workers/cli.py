@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, NoReturn
 
 import click
@@ -27,6 +27,8 @@ from workers.process import process as process_one
 from workers.reconcile import reconcile
 from workers.settings import Settings, redis_url, storage_url
 from workers.storage import open_bucket
+
+_WIDEST = 1000  # Batch ids are shown whole, also in a pipe and in a narrow terminal.
 
 
 @click.command(epilog="Example: batch-receiver work --workers 4")
@@ -53,7 +55,7 @@ def process(batch: str, *, as_json: bool) -> None:
     batch = _batch_id(batch)
     with _told():
         tools = prepare(Settings.load(os.environ))
-        with _progress() as progress:
+        with closing(tools.gemini), _progress() as progress:
             here = _Here(tools, progress)
             result = process_one(tools, here, batch, Announced(frozenset({Trigger.PROCESS}), 1, None))
             here.finish_parts(batch)
@@ -245,7 +247,7 @@ def _show_overview(found: dict[str, Any]) -> None:
         counts = entry["counts"]
         numbers = (str(counts[name]) for name in ("total", "succeeded", "failed", "invalid"))
         table.add_row(entry["batch"], entry["state"], entry["committed_at"], *numbers)
-    Console().print(table)
+    Console(width=_WIDEST).print(table)
 
 
 def _job_line(job: dict[str, Any]) -> str:

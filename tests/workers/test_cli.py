@@ -1,0 +1,213 @@
+"""The workers' commands as a person meets them: exit codes, one sentence on trouble, one document with --json."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from emulator.local_redis import free_port, start_redis
+from tests.support.deployment import Deployment, result_line
+from tests.support.gemini import API_KEY
+from workers import contract
+
+COMMANDS = ["work", "process", "replay", "status"]
+
+
+def sentences(output: str) -> list[str]:
+    return [line for line in output.splitlines() if line]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example_and_needs_no_settings(deployment: Deployment, command: str) -> None:
+    deployment.env.clear()
+
+    shown = deployment.run(command, "--help")
+
+    assert shown.returncode == 0
+    assert re.search(rf"Example: batch-receiver {command}\b", shown.output)
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "value"),
+    [
+        *[("work", name, "") for name in ("GEMINI_API_KEY", "STORAGE_URL")],
+        ("work", "REDIS_URL", "http://127.0.0.1"),
+        ("work", "PART_BYTES", "lots"),
+        ("work", "OUTPUTS", "csv"),
+        ("work", "FANOUT_CONCURRENCY", "0"),
+        ("work", "RECONCILE_INTERVAL_SECONDS", "-1"),
+        ("process", "GEMINI_API_KEY", ""),
+        ("process", "STORAGE_URL", "ftp://example.com/x"),
+        ("process", "STORAGE_URL", "file://host/path"),
+        ("process", "GOOGLE_GEMINI_BASE_URL", "http://example.com"),
+        ("process", "GOOGLE_GEMINI_BASE_URL", "http://127.0.0.1:port"),
+        ("replay", "REDIS_URL", "nonsense"),
+        ("replay", "REDIS_URL", "redis://127.0.0.1:port"),
+        ("status", "STORAGE_URL", ""),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence_that_names_it_and_exit_code_2(
+    deployment: Deployment, command: str, name: str, value: str
+) -> None:
+    arguments = [command] if command in {"work", "status"} else [command, "abc"]
+
+    ended = deployment.run(*arguments, **{name: value})
+
+    assert ended.returncode == 2, ended.output
+    (line,) = sentences(ended.output)
+    assert line.startswith("Error: ")
+    assert name in line
+    assert line.endswith(".")
+    assert API_KEY not in line
+
+
+@pytest.mark.parametrize("command", ["process", "replay", "status"])
+@pytest.mark.parametrize("batch", ["../etc", "files/abc"])
+def test_what_is_no_batch_is_wrong_usage(deployment: Deployment, command: str, batch: str) -> None:
+    ended = deployment.run(command, batch)
+
+    assert ended.returncode == 2
+    assert "batches/<id> or the bare id" in ended.output
+
+
+@pytest.mark.parametrize("arguments", [["work", "--workers", "0"], ["process"], ["replay"]])
+def test_wrong_arguments_are_wrong_usage(deployment: Deployment, arguments: list[str]) -> None:
+    ended = deployment.run(*arguments)
+
+    assert ended.returncode == 2
+    assert ended.output.startswith("Usage: ")
+
+
+@pytest.mark.parametrize("arguments", [["work", "--burst"], ["replay", "abc"], ["status"]])
+def test_a_redis_that_does_not_answer_is_named(deployment: Deployment, arguments: list[str]) -> None:
+    ended = deployment.run(*arguments, REDIS_URL=f"redis://:hidden@127.0.0.1:{free_port()}/0")
+
+    assert ended.returncode == 2
+    (line,) = sentences(ended.output)
+    assert "REDIS_URL" in line
+    assert "hidden" not in line
+
+
+def test_redis_may_listen_on_a_socket_file(deployment: Deployment, tmp_path: Path) -> None:
+    socket = tmp_path / "redis.sock"
+    server = start_redis(tmp_path / "redis", free_port(), "--unixsocket", str(socket))
+    try:
+        ended = deployment.run("replay", "abc", REDIS_URL=f"unix://{socket}")
+    finally:
+        server.terminate()
+        server.wait()
+
+    assert (ended.returncode, ended.output) == (0, "abc is enqueued.\n")
+
+
+def test_a_batch_is_processed_in_the_foreground_without_redis(deployment: Deployment) -> None:
+    batch = deployment.gemini.put_batch(result_line("a") + b"junk\n", stats={"requestCount": "2"})
+
+    ended = deployment.run("process", f"batches/{batch}", REDIS_URL="redis://127.0.0.1:1/0")
+
+    assert ended.returncode == 0
+    first, warning = sentences(ended.output)[0], sentences(ended.output)[1:]
+    assert first == f"{batch} committed: succeeded, 2 results (1 succeeded, 0 failed, 1 invalid)."
+    assert any("1 lines are invalid" in line for line in warning)
+    assert deployment.wait_for_commit(batch, seconds=0)["trigger"] == "process"
+
+
+def test_processing_prints_the_summary_as_json_and_does_nothing_twice(deployment: Deployment) -> None:
+    batch = deployment.gemini.put_batch(b"".join(result_line(n, "x" * 500) for n in range(100)))
+
+    first = deployment.run("process", batch, "--json", PART_BYTES="20k")
+    second = deployment.run("process", batch, "--json")
+
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert json.loads(first.output) == deployment.wait_for_commit(batch, seconds=0)
+    assert len(json.loads(first.output)["parts"]) > 2
+    assert second.output == first.output
+
+
+@pytest.mark.parametrize(
+    ("prepare", "said"),
+    [
+        ("missing", "can't read the batch"),
+        ("running", "the batch is running"),
+        ("gone", "48 hours"),
+        ("refused", "GEMINI_API_KEY"),
+        ("unavailable", "503"),
+        ("elsewhere", "BATCH_DISPLAY_NAME"),
+    ],
+)
+def test_a_batch_that_can_not_be_processed_is_one_sentence_and_exit_code_1(
+    deployment: Deployment, prepare: str, said: str
+) -> None:
+    batch = deployment.gemini.put_batch(result_line("a"))
+    settings = {}
+    match prepare:
+        case "missing":
+            batch = "nobodys"
+        case "running":
+            deployment.gemini.change(batch, "RUNNING")
+        case "gone":
+            deployment.gemini.expire_output(batch)
+        case "refused":
+            deployment.gemini.fault("status", batch, value=401)
+        case "unavailable":
+            deployment.gemini.fault("status", batch, value=503)
+        case _:
+            settings["BATCH_DISPLAY_NAME"] = "prod-*"
+
+    ended = deployment.run("process", batch, "--json", **settings)
+
+    assert ended.returncode == 1
+    (line,) = sentences(ended.output)
+    assert line.startswith("Error: ")
+    assert said in line
+    assert not (deployment.batch_folder(batch) / "batch.json").exists()
+
+
+def test_a_replay_enqueues_a_batch_once(deployment: Deployment, redis_client: Redis) -> None:
+    first, second = deployment.run("replay", "batches/abc"), deployment.run("replay", "abc", "--json")
+
+    assert (first.returncode, first.output) == (0, "abc is enqueued.\n")
+    assert second.returncode == 0
+    assert json.loads(second.output) == {"batch": "abc", "status": "duplicate"}
+    assert contract.queue(contract.BATCHES, redis_client).get_job_ids() == ["batch-abc"]
+    assert contract.announced(redis_client, "abc").triggers == {contract.Trigger.REPLAY}
+
+
+def test_the_status_of_a_batch_is_shown_and_printed_as_json(deployment: Deployment) -> None:
+    batch = deployment.gemini.put_batch(result_line("a"))
+    deployment.run("process", batch)
+
+    shown, document = deployment.run("status", batch), deployment.run("status", batch, "--json")
+
+    assert shown.returncode == document.returncode == 0
+    assert shown.output.startswith(f"{batch}: committed\n")
+    assert "1 results, 1 succeeded" in shown.output
+    assert json.loads(document.output)["summary"]["counts"]["total"] == 1
+
+
+def test_the_status_of_an_unknown_batch_is_a_failure_with_its_document(deployment: Deployment) -> None:
+    ended = deployment.run("status", "abc", "--json")
+
+    assert ended.returncode == 1
+    document, error = sentences(ended.output)
+    if document.startswith("Error"):
+        document, error = error, document
+    assert json.loads(document)["state"] == "unknown"
+    assert "Nothing is known of abc" in error
+
+
+def test_the_status_of_everything_is_shown_and_printed_as_json(deployment: Deployment) -> None:
+    batch = deployment.gemini.put_batch(result_line("a"))
+    deployment.run("process", batch)
+    deployment.run("replay", "abc")
+
+    shown, document = deployment.run("status"), deployment.run("status", "--json")
+
+    assert shown.returncode == document.returncode == 0
+    assert "waiting: 1\n  batch-abc  waiting" in shown.output
+    assert batch in shown.output
+    found = json.loads(document.output)
+    assert found["totals"] == {"waiting": 1, "running": 0, "failed": 0}
+    assert [entry["batch"] for entry in found["committed"]] == [batch]
