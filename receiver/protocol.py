@@ -53,7 +53,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = 0
         self._overhead_bytes = 0
-        self._body_bytes = 0
+        self._fed_body_bytes = 0
         self._refusal = 0
         self._is_ending = False
         self._lingered_bytes = 0
@@ -79,7 +79,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.transport.abort()
             return
         self._unset_keepalive_if_required()
-        body_bytes = self._body_bytes
+        self._fed_body_bytes = 0
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -88,7 +88,7 @@ class BoundedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(self._refusal or 400)
             return
-        self._overhead_bytes += len(data) - (self._body_bytes - body_bytes)
+        self._overhead_bytes += len(data) - self._fed_body_bytes
         if self._overhead_bytes > self.max_head_bytes:
             self._refuse(431)
         elif self._is_answering():
@@ -104,7 +104,7 @@ class BoundedProtocol(HttpToolsProtocol):
             raise _Refused
         super().on_message_begin()
         self._in_head = True
-        self._head_bytes = self._overhead_bytes = self._body_bytes = 0
+        self._head_bytes = self._overhead_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         self._count_head(len(url))
@@ -122,7 +122,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        self._body_bytes += len(body)
+        self._fed_body_bytes += len(body)
         super().on_body(body)
 
     def on_response_complete(self) -> None:

@@ -23,7 +23,6 @@ from receiver.tokens import is_token, read_token
 Headers = Sequence[tuple[bytes, bytes]]
 
 _PREFIX = "whsec_"
-_MIN_SECRET_BYTES = 16
 _MAX_SECRETS = 16
 
 _MAX_ID_BYTES = 256
@@ -115,8 +114,8 @@ def _parse_secret(word: str, number: int) -> SigningSecret:
         key = base64.b64decode(word.removeprefix(_PREFIX), validate=True)
     except ValueError:  # binascii.Error is one; so is what a character outside ASCII raises
         raise ValueError(f"secret {number} is not base64 after {_PREFIX}") from None
-    if len(key) < _MIN_SECRET_BYTES:
-        raise ValueError(f"secret {number} is shorter than {_MIN_SECRET_BYTES} bytes")
+    if not key:
+        raise ValueError(f"secret {number} is empty after {_PREFIX}")
     return SigningSecret(key)
 
 

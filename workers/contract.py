@@ -40,6 +40,9 @@ COUNTERS = "batch-receiver:counters"  # a Redis hash: name, how often
 FAILURE_TTL_SECONDS = 30 * 86400
 ANNOUNCEMENT_TTL_SECONDS = 7 * 86400
 
+# A running job's record changes every few seconds, so a second attempt is rare already.
+_ATTEMPTS = 20
+
 _BLOCKING = frozenset(
     {
         JobStatus.CREATED,
@@ -147,7 +150,7 @@ def announce(connection: Redis, announcements: Sequence[Announcement]) -> list[O
     triggers = {a.batch: a.trigger for a in reversed(announcements)}
     impatient = {batch_job_id(a.batch) for a in announcements if a.trigger is Trigger.REPLAY}
     with connection.pipeline() as pipe:
-        while True:
+        for attempt in range(_ATTEMPTS):
             try:
                 job_ids = [batch_job_id(batch) for batch in ids]
                 free = _watch_free(connection, pipe, batches, job_ids, impatient)
@@ -160,7 +163,8 @@ def announce(connection: Redis, announcements: Sequence[Announcement]) -> list[O
                 pipe.execute()
                 break
             except WatchError:
-                continue
+                if attempt + 1 == _ATTEMPTS:
+                    raise
     outcomes = []
     unseen = {batch for batch in ids if batch_job_id(batch) in free}
     for announcement in announcements:
@@ -184,7 +188,7 @@ def enqueue_once(
     """
     target = queue(queue_name, connection)
     with connection.pipeline() as pipe:
-        while True:
+        for _ in range(_ATTEMPTS):
             try:
                 free = _watch_free(connection, pipe, target, [job_id])
                 if job_id not in free:
@@ -195,6 +199,7 @@ def enqueue_once(
             except WatchError:
                 continue
             return True
+    raise WatchError("the job changed at every attempt to enqueue it")
 
 
 def announced(connection: Redis, batch: str) -> Announced:

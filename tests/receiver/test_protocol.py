@@ -135,6 +135,17 @@ def test_a_connection_serves_one_request_after_another(receiver: Receiver) -> No
     assert words == ["accepted", "duplicate", "duplicate"]
 
 
+def test_a_large_body_does_not_count_as_head_of_the_next_request(receiver: Receiver) -> None:
+    body = b"x" * 200_000
+    with receiver.connection() as connection:
+        answers = []
+        for _ in range(3):
+            connection.sendall(whole(body, f"content-length: {len(body)}") + body)
+            answers.append(read_answer(connection).status)
+    assert len(set(answers)) == 1
+    assert answers[0] in {200, 401}
+
+
 def test_an_upgrade_is_answered_like_any_request(receiver: Receiver) -> None:
     answer = exchange(
         receiver, HEAD + b"connection: upgrade\r\nupgrade: websocket\r\ncontent-length: 0\r\n\r\n"

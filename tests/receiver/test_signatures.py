@@ -101,7 +101,7 @@ def test_more_signatures_than_a_rotation_needs_are_refused() -> None:
     ("text", "complaint"),
     [
         ("", "no secret"),
-        ("whsec_", "shorter"),
+        ("whsec_", "empty"),
         ("whsec_not*base64", "secret 1 is not base64"),
         (f"{SECRET} AIzaSyNotASecret", "secret 2 does not begin"),
         ("whsec_" + "é" * 32, "not base64"),
