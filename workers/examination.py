@@ -29,6 +29,8 @@ Stage = Callable[[str, int | None], Advance]
 
 _CHUNK_BYTES = 1 << 20
 _PARQUET_MAGIC = b"PAR1"
+_OF_RESULTS = (f"{layout.OUTPUTS}/", f"{layout.MEDIA}/")
+"""Whose objects nobody may call strays, and delete, while some results are unknown."""
 
 
 class Examination:
@@ -189,7 +191,8 @@ class Examination:
             advance(1)
         for name, times, expected, found in self._ledger.mismatches():
             if not times:
-                self._findings.note(Kind.STRAY, name)
+                if self.all_results_known or not name.startswith(_OF_RESULTS):
+                    self._findings.note(Kind.STRAY, name)
             elif found is None:
                 self._findings.note(Kind.MISSING, name)
             elif expected not in {None, found}:

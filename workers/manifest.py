@@ -125,13 +125,20 @@ class Manifest:
 
     def _compare(self, expected: Entry, entry: Entry) -> None:
         differing = [
-            field for field in Entry.__struct_fields__ if getattr(expected, field) != getattr(entry, field)
+            field
+            for field in Entry.__struct_fields__
+            if _comparable(getattr(expected, field)) != _comparable(getattr(entry, field))
         ]
         if differing:
             self._damaged(f"differs from the raw line in {', '.join(differing)}")
 
     def _damaged(self, what: str) -> None:
         self._findings.note(Kind.DAMAGED, NAME, f"line {self._number + 1} {what}")
+
+
+def _comparable(value: object) -> object:
+    """JSON text without the white space that means nothing; other values as they are."""
+    return msgspec.json.format(value, indent=-1) if isinstance(value, msgspec.Raw) and value else value
 
 
 def _stored(bucket: Bucket, batch: str) -> Iterator[RawLine]:

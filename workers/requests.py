@@ -100,7 +100,7 @@ def judge(calls: Iterable[Call]) -> Iterator[Judged]:
                 left[best] -= 1
                 yield Judged(key, line, _OUTCOMES[best], f"line {line}")
         if answers > asked:
-            yield Judged(key, 0, Kind.SURPLUS, f"asked {asked} times, answered {answers} times")
+            yield Judged(key, 0, Kind.SURPLUS, f"asked {asked}, answered {answers}")
 
 
 def write_chosen(source: Path, chosen: Iterator[int], target: Path) -> int:

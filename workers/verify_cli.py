@@ -29,7 +29,7 @@ _TITLES = {
     Kind.UNANSWERED: "Requests without an answer",
     Kind.FAILED: "Requests that failed",
     Kind.INVALID: "Requests whose answer is invalid",
-    Kind.SURPLUS: "Keys answered more often than asked",
+    Kind.SURPLUS: "Keys answered more often than asked (how many times)",
     Kind.WITHOUT_KEY: "Requests without a key, which nothing can be matched with",
     Kind.UNREADABLE: "Lines that are no request",
 }
@@ -131,7 +131,7 @@ def _told_lines(report: Report, *, with_requests: bool, resubmit: Path | None) -
         yield f"{report.resubmitted} requests written to {resubmit}, to be submitted again."
         unsure = findings.counts[Kind.WITHOUT_KEY] + findings.counts[Kind.UNREADABLE]
         if unsure:
-            yield f"Not among them: {unsure} lines without a key or that are no request."
+            yield f"Not among them are lines without a key or that are no request: {unsure}"
 
 
 def _problems(report: Report, *kinds: Kind) -> Iterator[str]:
