@@ -5,14 +5,23 @@ import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from redis import Redis
 
 from emulator.local_redis import free_port, start_redis
+from receiver.cli import main
 from tests.support.deployment import Deployment, result_line
 from tests.support.gemini import API_KEY
 from workers import contract
 
 COMMANDS = ["work", "process", "replay", "status"]
+GOOD: dict[str, str | None] = {
+    "GEMINI_API_KEY": API_KEY,
+    "GOOGLE_API_KEY": None,
+    "GOOGLE_GEMINI_BASE_URL": "http://127.0.0.1:1",
+    "REDIS_URL": None,
+    "STORAGE_URL": None,
+}
 
 
 def sentences(output: str) -> list[str]:
@@ -20,12 +29,10 @@ def sentences(output: str) -> list[str]:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_shows_an_example_and_needs_no_settings(deployment: Deployment, command: str) -> None:
-    deployment.env.clear()
+def test_help_shows_an_example_and_needs_no_settings(command: str) -> None:
+    shown = CliRunner().invoke(main, [command, "--help"], env=dict.fromkeys(GOOD))
 
-    shown = deployment.run(command, "--help")
-
-    assert shown.returncode == 0
+    assert shown.exit_code == 0
     assert re.search(rf"Example: batch-receiver {command}\b", shown.output)
 
 
@@ -49,14 +56,15 @@ def test_help_shows_an_example_and_needs_no_settings(deployment: Deployment, com
     ],
 )
 def test_a_wrong_setting_is_one_sentence_that_names_it_and_exit_code_2(
-    deployment: Deployment, command: str, name: str, value: str
+    redis_url: str, tmp_path: Path, command: str, name: str, value: str
 ) -> None:
     arguments = [command] if command in {"work", "status"} else [command, "abc"]
+    settings = {**GOOD, "REDIS_URL": redis_url, "STORAGE_URL": tmp_path.as_uri(), name: value}
 
-    ended = deployment.run(*arguments, **{name: value})
+    ended = CliRunner().invoke(main, arguments, env=settings)
 
-    assert ended.returncode == 2, ended.output
-    (line,) = sentences(ended.output)
+    assert (ended.exit_code, ended.stdout) == (2, "")
+    (line,) = sentences(ended.stderr)
     assert line.startswith("Error: ")
     assert name in line
     assert line.endswith(".")
@@ -64,28 +72,34 @@ def test_a_wrong_setting_is_one_sentence_that_names_it_and_exit_code_2(
 
 
 @pytest.mark.parametrize("command", ["process", "replay", "status"])
-@pytest.mark.parametrize("batch", ["../etc", "files/abc"])
-def test_what_is_no_batch_is_wrong_usage(deployment: Deployment, command: str, batch: str) -> None:
-    ended = deployment.run(command, batch)
+@pytest.mark.parametrize("batch", ["../etc", "files/abc", "a b", "a" * 129])
+def test_what_is_no_batch_is_wrong_usage(command: str, batch: str) -> None:
+    ended = CliRunner().invoke(main, [command, batch], env=GOOD)
 
-    assert ended.returncode == 2
-    assert "batches/<id> or the bare id" in ended.output
+    assert ended.exit_code == 2
+    assert "batches/<id> or the bare id" in ended.stderr
 
 
-@pytest.mark.parametrize("arguments", [["work", "--workers", "0"], ["process"], ["replay"]])
-def test_wrong_arguments_are_wrong_usage(deployment: Deployment, arguments: list[str]) -> None:
-    ended = deployment.run(*arguments)
+@pytest.mark.parametrize(
+    "arguments", [["work", "--workers", "0"], ["process"], ["replay"], ["status", "a", "b"]]
+)
+def test_wrong_arguments_are_wrong_usage(arguments: list[str]) -> None:
+    ended = CliRunner().invoke(main, arguments, env=GOOD)
 
-    assert ended.returncode == 2
-    assert ended.output.startswith("Usage: ")
+    assert ended.exit_code == 2
+    assert ended.stderr.startswith("Usage: ")
 
 
 @pytest.mark.parametrize("arguments", [["work", "--burst"], ["replay", "abc"], ["status"]])
-def test_a_redis_that_does_not_answer_is_named(deployment: Deployment, arguments: list[str]) -> None:
-    ended = deployment.run(*arguments, REDIS_URL=f"redis://:hidden@127.0.0.1:{free_port()}/0")
+def test_a_redis_that_does_not_answer_is_named(tmp_path: Path, arguments: list[str]) -> None:
+    away = f"redis://:hidden@127.0.0.1:{free_port()}/0"
 
-    assert ended.returncode == 2
-    (line,) = sentences(ended.output)
+    ended = CliRunner().invoke(
+        main, arguments, env={**GOOD, "REDIS_URL": away, "STORAGE_URL": tmp_path.as_uri()}
+    )
+
+    assert (ended.exit_code, ended.stdout) == (2, "")
+    (line,) = sentences(ended.stderr)
     assert "REDIS_URL" in line
     assert "hidden" not in line
 
