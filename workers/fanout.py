@@ -88,6 +88,8 @@ def fan_out(bucket: Bucket, batch: str, part: Part, outputs: frozenset[str]) -> 
     ):
         tally = _write(raw, part, sink, manifest, table, objects="objects" in outputs)
         if raw.sha256 != part.sha256 or tally.lines != part.lines:
+            # Forgotten, so that a replay fetches it again.
+            bucket.delete([layout.part(batch, part.number)])
             raise Incomplete(f"{layout.raw_part(part.number)} is not what was downloaded; replay the batch.")
     bucket.put(layout.done(batch, part.number, part.sha256), msgspec.json.encode(tally), layout.JSON)
     return tally

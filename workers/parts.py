@@ -144,6 +144,8 @@ class _Splitter:
         """Take over a part of an earlier run: its keys from `_work/`, its bytes for the hash of the whole."""
         keys = self._bucket.get(layout.part_keys(self._batch, part.number))
         if keys is None:
+            # Forgotten, so that a replay fetches it again.
+            self._bucket.delete([layout.part(self._batch, part.number)])
             raise Incomplete(f"{layout.part_keys(self._batch, part.number)} is missing; replay the batch.")
         self._counter.number(keys)
         for chunk in self._bucket.read(layout.inside(self._batch, layout.raw_part(part.number))):

@@ -331,12 +331,16 @@ def test_a_cut_that_was_begun_is_kept_when_the_setting_changes(bucket: Bucket) -
     assert stored(bucket) == stored(undisturbed)
 
 
-def test_missing_keys_of_a_stored_part_are_said(bucket: Bucket) -> None:
-    split(bucket, Content(sample()))
+def test_missing_keys_of_a_stored_part_are_said_and_made_good_by_a_replay(bucket: Bucket) -> None:
+    expected = split(bucket, Content(sample()))
+    whole = stored(bucket)
     bucket.delete([layout.part_keys(BATCH, 1)])
 
     with pytest.raises(Incomplete, match=r"keys/00001\.bin is missing"):
         split(bucket, Content(sample()))
+
+    assert split(bucket, Content(sample())) == expected
+    assert stored(bucket) == whole
 
 
 def test_the_keys_of_a_part_are_kept_for_a_restart(bucket: Bucket) -> None:

@@ -17,7 +17,7 @@ from tests.support.gemini import Gemini as Emulator
 from tests.support.waiting import wait_until
 from workers import commit, layout
 from workers.contract import Announced, Trigger
-from workers.errors import GeminiUnavailable, KeyRefused, NotReady, ResultsGone, Unreadable
+from workers.errors import GeminiUnavailable, Incomplete, KeyRefused, NotReady, ResultsGone, Unreadable
 from workers.gemini import Gemini, State
 from workers.process import Result, Tools, fan_out_part, process
 from workers.settings import Secret
@@ -391,6 +391,26 @@ def test_a_file_that_changes_between_two_looks_is_never_mixed(
     gemini.put_batch(MANY.replace(b"x", b"y"), batch_id=batch)
 
     look(tools, batch)
+
+    undisturbed = build(gemini.url, (tmp_path / "undisturbed").as_uri())
+    look(undisturbed, batch)
+    assert contents(folder / batch) == contents(tmp_path / "undisturbed" / batch)
+    assert not (folder / "_work").exists()
+    undisturbed.gemini.close()
+
+
+def test_a_raw_part_that_was_altered_is_said_and_made_good_by_a_replay(
+    gemini: Emulator, tools: Tools, folder: Path, tmp_path: Path
+) -> None:
+    batch = gemini.put_batch(MANY)
+    here = Here(tools)
+    process(tools, here, batch, said())
+    raw = folder / batch / "raw/part-00002.jsonl"
+    raw.write_bytes(raw.read_bytes().replace(b"x", b"y"))
+    with pytest.raises(Incomplete, match="replay the batch"):
+        here.run_parts(batch)
+
+    look(tools, batch, said(Trigger.REPLAY))
 
     undisturbed = build(gemini.url, (tmp_path / "undisturbed").as_uri())
     look(undisturbed, batch)
