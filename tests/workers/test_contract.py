@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry
 from rq.job import Job, JobStatus
 from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
@@ -225,7 +227,7 @@ def test_a_failed_job_that_two_announce_at_once_is_replaced_once(redis_url: str)
 
 def test_a_redis_that_is_away_is_an_error_and_no_outcome() -> None:
     with (
-        Redis(unix_socket_path="/nonexistent/redis.sock") as redis,
+        Redis(unix_socket_path="/nonexistent/redis.sock", retry=Retry(NoBackoff(), 0)) as redis,
         pytest.raises(RedisConnectionError),
     ):
         contract.announce(redis, [told("abc")])
