@@ -83,14 +83,12 @@ class Examination:
                 if self._fetch(part, file, whole, advance):
                     count = self._believe_raw(file, number, first, stored, has_objects=has_objects)
                     if count != part.lines:
-                        self._note_summary(
-                            f"says that {part.object} has {part.lines} lines, and it has {count}"
-                        )
+                        self._note_summary(f"says {part.lines} lines of {part.object}, and it has {count}")
+                    first += count
                 else:
                     are_intact = False
-                    count = self._believe_manifest(stored, first + part.lines)
-                    self.all_results_known &= count == part.lines
-            first += part.lines
+                    first += part.lines
+                    self.all_results_known &= self._believe_manifest(stored, first) == part.lines
             size += part.bytes
         stored.end()
         if are_intact and (size, whole.hexdigest()) != (summary.raw_bytes, summary.raw_sha256):

@@ -59,21 +59,21 @@ FOREIGN_PARTS = [{"object": "../other/raw/part-00000.jsonl", "lines": 1, "bytes"
 OTHER_COUNTS = {"total": 9, "succeeded": 7, "failed": 1, "invalid": 1}
 
 
-def store(
-    bucket: Bucket,
-    lines: list[bytes],
-    outputs: str = "objects",
-    state: State = State.SUCCEEDED,
-) -> commit.Summary:
-    """A committed batch of several small parts."""
+def begin(bucket: Bucket, lines: list[bytes], state: State = State.SUCCEEDED) -> list[parts.Part]:
+    """A batch that is split into small parts, and not yet fanned out."""
     plan = Plan(BATCH, state, "my batch", "models/m", None, None, None, None, Trigger.PROCESS, None)
     write_plan(bucket, plan)
     source = InlineSource([msgspec.Raw(line.strip()) for line in lines])
-    for part in parts.split(bucket, BATCH, source, 400):
+    return list(parts.split(bucket, BATCH, source, 400))
+
+
+def store(
+    bucket: Bucket, lines: list[bytes], outputs: str = "objects", state: State = State.SUCCEEDED
+) -> None:
+    """A committed batch of several small parts."""
+    for part in begin(bucket, lines, state):
         fan_out(bucket, BATCH, part, frozenset(outputs.split(",")))
-    summary = commit.finish(bucket, BATCH)
-    assert summary
-    return summary
+    assert commit.finish(bucket, BATCH)
 
 
 @pytest.fixture
@@ -157,6 +157,16 @@ def test_an_intact_batch_with_a_dataset_is_good(tmp_path: Path, outputs: str) ->
         ("missing", "dataset/part-00000.parquet", ""),
         ("damaged", "dataset/part-00001.parquet", "is no whole Parquet file"),
     ]
+
+
+def test_a_batch_whose_outputs_were_changed_on_the_way_holds_what_it_says(tmp_path: Path) -> None:
+    bucket = open_bucket((tmp_path / "bucket").as_uri(), {})
+    begun = begin(bucket, LINES)
+    for part, outputs in zip(begun, ["objects", "objects,parquet", "parquet"], strict=True):
+        fan_out(bucket, BATCH, part, frozenset(outputs.split(",")))
+    assert commit.finish(bucket, BATCH)
+
+    assert problems(verify(bucket, BATCH)) == []
 
 
 @pytest.mark.parametrize("state", [State.FAILED, State.EXPIRED, State.CANCELLED])
@@ -287,6 +297,15 @@ def test_a_batch_json_that_is_not_this_batchs_is_damaged(
 ) -> None:
     edit_summary(bucket, **changes)
 
+    assert problems(verify(bucket, BATCH)) == [("damaged", "batch.json", reason)]
+
+
+def test_a_part_of_another_number_of_lines_than_batch_json_says_is_one_problem(bucket: Bucket) -> None:
+    told = json.loads(bucket.get(layout.summary(BATCH)) or b"")["parts"]
+    lines = told[0]["lines"]
+    edit_summary(bucket, parts=[told[0] | {"lines": lines + 1}, *told[1:]])
+
+    reason = f"says {lines + 1} lines of raw/part-00000.jsonl, and it has {lines}"
     assert problems(verify(bucket, BATCH)) == [("damaged", "batch.json", reason)]
 
 
