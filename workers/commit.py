@@ -177,7 +177,10 @@ def _commit(bucket: Bucket, plan: Plan, split: Split, total: Tally, replaced: Su
     if replaced:
         # First, so that a crash never leaves two copies of one batch: `tidy` brings the new one.
         bucket.delete([layout.index(replaced.committed_at[:10], plan.batch)])
-    bucket.put(layout.summary(plan.batch), encoded(summary), layout.JSON)
+        bucket.put(layout.summary(plan.batch), encoded(summary), layout.JSON)
+    elif not bucket.create(layout.summary(plan.batch), encoded(summary), layout.JSON):
+        # Another worker was faster with the same; what it committed stays.
+        summary = read_summary(bucket, plan.batch) or summary
     return tidy(bucket, summary)
 
 

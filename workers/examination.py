@@ -150,7 +150,9 @@ class Examination:
         return count
 
     def _occurrence(self, key: str | None) -> int:
-        return self._counter.number(digest(key)).get(0, 1) if key else 1
+        return (
+            self._counter.number(digest(key, ignores_case=self._bucket.ignores_case)).get(0, 1) if key else 1
+        )
 
     def _take(self, entry: Entry, size: int | None) -> None:
         """What follows from one result: objects, counts, an answer."""

@@ -10,8 +10,10 @@ _SHARDS = 256
 _FIRST_SLOTS = 16
 
 
-def digest(key: str) -> bytes:
-    """16 bytes that stand for a key."""
+def digest(key: str, *, ignores_case: bool = False) -> bytes:
+    """16 bytes that stand for a key; where the bucket ignores case, the same ones for keys that differ only in it."""
+    if ignores_case:
+        key = key.lower()
     return blake2b(key.encode(), digest_size=DIGEST_BYTES).digest()
 
 

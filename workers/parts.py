@@ -173,7 +173,7 @@ class _Splitter:
     def _store_part(self) -> Part:
         number, size = len(self._pieces), 0
         content = hashlib.sha256()
-        keys = _Keys()
+        keys = _Keys(ignores_case=self._bucket.ignores_case)
         raw = layout.inside(self._batch, layout.raw_part(number))
         with self._bucket.writer(raw, layout.JSON_LINES) as writer:
             while chunk := self._refill():
@@ -204,7 +204,8 @@ class _Splitter:
 class _Keys:
     """The key digests of one part's lines, `NO_KEY` for a line without a key, nothing for a blank one."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, ignores_case: bool) -> None:
+        self._ignores_case = ignores_case
         self._cutter = LineCutter()
         self._digests: list[bytes] = []
 
@@ -220,4 +221,4 @@ class _Keys:
     def _take(self, line: RawLine) -> None:
         if not line.blank:
             key = parse(line.data).key if line.data is not None else None
-            self._digests.append(digest(key) if key else NO_KEY)
+            self._digests.append(digest(key, ignores_case=self._ignores_case) if key else NO_KEY)

@@ -19,6 +19,7 @@ from tests.support.deployment import contents, result_line
 from tests.support.gemini import Gemini as Emulator
 from workers import layout, parts
 from workers.errors import GeminiUnavailable, Incomplete, Transient
+from workers.folder import Folder
 from workers.gemini import Gemini
 from workers.keys import digest
 from workers.parts import Part
@@ -382,3 +383,19 @@ def test_what_a_restart_needs_says_where_the_source_stood(bucket: Bucket) -> Non
         "identity": {"file": "files/x", "length": len(sample()), "etag": "v1"},
         "part_bytes": PART_BYTES,
     }
+
+
+class CaseIgnoringFolder(Folder):
+    """As on macOS and Windows; no file system of that kind is at hand."""
+
+    @property
+    def ignores_case(self) -> bool:
+        return True
+
+
+def test_where_a_folder_ignores_case_keys_that_differ_only_in_it_count_as_repeated(tmp_path: Path) -> None:
+    lines = [result_line(key) for key in ("Key", "key", "other", "KEY")]
+
+    (part,) = split(CaseIgnoringFolder((tmp_path / "folder").as_uri()), Content(b"".join(lines)))
+
+    assert part.occurrences == {1: 2, 3: 3}
