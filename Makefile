@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo test lint fuzz bench clean
 
 install: .venv/.installed  ## create .venv with everything for running and developing
 
@@ -15,12 +15,15 @@ demo: install  ## a signed webhook in, files in a bucket out, all on this machin
 	$(BIN)/batch-receiver demo
 
 test: install  ## the whole test suite, with coverage
-	$(BIN)/pytest --cov --cov-report=term
+	$(BIN)/pytest --numprocesses 4 --cov --cov-report=term
 
 lint: install  ## style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+fuzz: install  ## ten minutes of hostile bytes at signatures, events, result lines and the port
+	$(BIN)/python -m tests.fuzz --seconds 600
 
 bench: install  ## every figure of the README, measured here
 	$(BIN)/python -m bench
