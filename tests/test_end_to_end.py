@@ -273,7 +273,9 @@ def test_no_secret_is_in_any_log_job_or_object(deployment: Deployment, redis_cli
 
 
 @pytest.mark.parametrize("idle", [False, True])
-def test_workers_end_when_asked_to(deployment: Deployment, redis_client: "redis.Redis", *, idle: bool) -> None:
+def test_workers_end_when_asked_to(
+    deployment: Deployment, redis_client: "redis.Redis", *, idle: bool
+) -> None:
     workers = deployment.work("--workers", "2")
     if idle:
         wait_until(lambda: redis_client.scard("rq:workers") == 2, what="two workers")
