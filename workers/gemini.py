@@ -126,6 +126,13 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status_code: int
+    headers: httpx.Headers
+    content: bytes | bytearray
+
+
 class Gemini:
     """A client for one API key. Build it before forking: its TLS context costs 15 to 28 ms."""
 
@@ -247,11 +254,16 @@ class Gemini:
         finally:
             answer.close()
 
-    def _get(self, path: str, params: dict[str, Any] | None = None) -> httpx.Response:
+    def _get(self, path: str, params: dict[str, Any] | None = None) -> "_Answer":
+        content = bytearray()
         try:
-            return self._http.get(path, params=params)
+            with self._http.stream("GET", path, params=params) as answer:
+                # Not `answer.read()`, which holds the pieces and their sum: an inline answer may be large.
+                for chunk in answer.iter_bytes():
+                    content += chunk
         except httpx.HTTPError as error:
             raise _unreachable(error) from None
+        return _Answer(answer.status_code, answer.headers, content)
 
     def _open(self, path: str, headers: dict[str, str]) -> httpx.Response:
         request = self._http.build_request("GET", path, params={"alt": "media"}, headers=headers)
@@ -264,7 +276,7 @@ class Gemini:
         return answer
 
 
-def parse_batch(body: bytes | memoryview, asked: str) -> Batch:
+def parse_batch(body: bytes | bytearray | memoryview, asked: str) -> Batch:
     """A batch from the JSON of its operation; `asked` is its id where the answer does not name it.
 
     Every spelling that was seen is accepted: BATCH_STATE_* and JOB_STATE_*, the output at `response` and at
@@ -387,7 +399,7 @@ def _unreachable(error: httpx.HTTPError) -> GeminiUnavailable:
     return GeminiUnavailable(f"Gemini could not be reached ({type(error).__name__}).")
 
 
-def _check(answer: httpx.Response) -> None:
+def _check(answer: _Answer | httpx.Response) -> None:
     status = answer.status_code
     if status in {200, 206}:
         return
@@ -398,14 +410,14 @@ def _check(answer: httpx.Response) -> None:
     raise Permanent(f"Gemini answered {status}, which trying again does not change.")
 
 
-def _key_is_refused(answer: httpx.Response) -> bool:
+def _key_is_refused(answer: _Answer | httpx.Response) -> bool:
     """401, and the 400 that Gemini gives for a key it does not know (reason API_KEY_INVALID)."""
     return answer.status_code == 401 or (
         answer.status_code in {400, 403} and b"API_KEY_INVALID" in answer.content
     )
 
 
-def _retry_after(answer: httpx.Response) -> float | None:
+def _retry_after(answer: _Answer | httpx.Response) -> float | None:
     value = answer.headers.get("retry-after", "")
     if re.fullmatch(r"[0-9]{1,6}", value):
         return float(value)
