@@ -305,3 +305,41 @@ def test_a_job_that_outlasts_the_grace_period_is_handed_back(
     deployment.gemini.clear_faults()
     deployment.work("--burst")
     assert deployment.wait_for_commit(batch)["counts"]["succeeded"] == 2000
+
+
+def test_what_the_submitter_said_reaches_the_summary_whoever_announced_the_batch_first(
+    deployment: Deployment,
+) -> None:
+    deployment.subscribe(WEBHOOK_DYNAMIC="on", WEBHOOK_JWKS_URL=deployment.gemini.jwks_url)
+    batch = deployment.gemini.put_batch(result_line("a"))
+    static = deployment.gemini.announce(batch)
+    dynamic = deployment.gemini.announce(
+        batch, kind="v1a", uris=[deployment.url], user_metadata={"tenant": "t-7", "tags": [1, 2]}
+    )
+    deployment.gemini.wait_for_deliveries([*static, *dynamic])
+
+    deployment.work()
+
+    summary = deployment.wait_for_commit(batch)
+    assert summary["user_metadata"] == {"tenant": "t-7", "tags": [1, 2]}
+    assert summary["trigger"] == "webhook"
+
+
+def test_a_signed_token_is_accepted_where_its_audience_is_ours(deployment: Deployment) -> None:
+    deployment.serve(
+        WEBHOOK_DYNAMIC="on", WEBHOOK_JWKS_URL=deployment.gemini.jwks_url, WEBHOOK_AUDIENCE="our-project"
+    )
+    deployment.work()
+    batch = deployment.gemini.put_batch(result_line("a"))
+
+    deployment.gemini.announce(batch, kind="jwt", uris=[deployment.url], audience="our-project")
+
+    assert deployment.wait_for_commit(batch)["trigger"] == "dynamic"
+
+
+def test_a_batch_that_nobody_announced_is_found_by_the_workers_themselves(deployment: Deployment) -> None:
+    batch = deployment.gemini.put_batch(result_line("a"))
+
+    deployment.work(RECONCILE_INTERVAL_SECONDS="1")
+
+    assert deployment.wait_for_commit(batch)["trigger"] == "reconcile"

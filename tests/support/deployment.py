@@ -78,7 +78,7 @@ class Deployment:
         self.url = process.wait_for_output(r"listening on (http://\S+)")[1]
         return process
 
-    def subscribe(self) -> Process:
+    def subscribe(self, **settings: str) -> Process:
         """A receiver whose secret is the one that the local Gemini signs with."""
         first = self.serve()
         webhook = self.gemini.create_webhook(self.url)
@@ -90,7 +90,7 @@ class Deployment:
             "serve",
             "--port",
             port[1],
-            env={"REDIS_URL": self.env["REDIS_URL"], "WEBHOOK_SIGNING_SECRET": self.secret},
+            env={"REDIS_URL": self.env["REDIS_URL"], "WEBHOOK_SIGNING_SECRET": self.secret, **settings},
         )
         process.wait_for_output(r"listening on (http://\S+)")
         return process
