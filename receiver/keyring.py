@@ -1,5 +1,6 @@
 """The keys as they are now: the settings' secrets, a file's that may change while we run, Google's public ones."""
 
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,10 @@ class SecretFile:
             self._secrets = _read(path)
         except (OSError, ValueError) as error:
             raise SettingsError(f"WEBHOOK_SIGNING_SECRET_FILE is wrong: {_sentence(error)}.") from None
+        if path.stat().st_mode & stat.S_IROTH:
+            logs.warning(
+                "secret_file_open", file=path, advice="every user of this machine can read it: chmod 600"
+            )
 
     def secrets(self) -> tuple[SigningSecret, ...]:
         now = self._clock()

@@ -10,7 +10,7 @@ from redis import Redis
 from rq import Retry, get_current_job
 from rq.job import Job
 
-from workers import commit, contract, fanout
+from workers import commit, contract, fanout, strangers
 from workers.contract import Announced, Trigger
 from workers.errors import Unreadable, WorkerError
 from workers.gemini import Gemini
@@ -127,12 +127,16 @@ def _process_until_settled(job: Job, batch: str) -> None:
         said = contract.announced(job.connection, batch)
         if not said.triggers:
             said = Announced(frozenset({Trigger(job.meta.get("trigger", Trigger.RECONCILE))}), 0, None)
+        # Google signed it, but for whom? Anyone can point a job of theirs at our URL.
+        may_be_a_strangers = said.triggers == {Trigger.DYNAMIC}
+        if may_be_a_strangers:
+            strangers.check(job.connection)
         try:
             result = process(_ready(), Jobs(job.connection), batch, said)
         except Unreadable:
-            if said.triggers != {Trigger.DYNAMIC}:
+            if not may_be_a_strangers:
                 raise
-            # Google signed it, but for whom? Anyone can point a job of theirs at our URL.
+            strangers.note(job.connection)
             result = Result.LEFT_ALONE
         if result is Result.LEFT_ALONE:
             job.connection.hincrby(contract.COUNTERS, "left_alone", 1)

@@ -44,6 +44,15 @@ def test_a_file_holds_one_secret_a_line(file: Path) -> None:
     assert SecretFile(file).secrets() == NEW + OLD
 
 
+@pytest.mark.parametrize(("mode", "warns"), [(0o600, False), (0o640, False), (0o644, True)])
+def test_a_file_that_every_user_can_read_is_warned_of(
+    file: Path, caplog: pytest.LogCaptureFixture, mode: int, *, warns: bool
+) -> None:
+    file.chmod(mode)
+    SecretFile(file)
+    assert ("secret_file_open" in caplog.text) is warns
+
+
 def test_a_changed_file_is_read_again_after_a_moment(file: Path) -> None:
     clock = Clock()
     secrets = SecretFile(file, clock)

@@ -1,0 +1,45 @@
+"""A limit on look-ups for batches that turn out not to be ours.
+
+Anyone with a Gemini key can have Google sign events about batches of theirs for our URL. Each costs one look-up
+with our key, and so some of our quota; beyond the limit they wait.
+"""
+
+import time
+
+from redis import Redis
+
+from workers import contract
+from workers.errors import Transient
+
+LOOK_UPS_A_MINUTE = 60
+
+
+class TooManyStrangers(Transient):
+    """So many batches that only dynamic webhooks told of were not ours that the next one waits."""
+
+
+def check(connection: Redis, now: float | None = None) -> None:
+    """Before looking up a batch that nothing but a dynamic webhook told of.
+
+    Raises:
+        TooManyStrangers: this minute's look-ups are used up; `retry_after` is the rest of it.
+    """
+    now = time.time() if now is None else now
+    if int(contract.text(connection.get(_key(now)) or "0")) >= LOOK_UPS_A_MINUTE:
+        raise TooManyStrangers(
+            "Too many batches of others were announced in this minute; this one is looked at later.",
+            retry_after=60 - now % 60,
+        )
+
+
+def note(connection: Redis, now: float | None = None) -> None:
+    """Count a batch that was not ours."""
+    key = _key(time.time() if now is None else now)
+    with connection.pipeline() as pipe:
+        pipe.incr(key)
+        pipe.expire(key, 120)
+        pipe.execute()
+
+
+def _key(now: float) -> str:
+    return f"batch-receiver:strangers:{int(now // 60)}"
