@@ -134,6 +134,8 @@ def commit_without_results(bucket: Bucket, plan: Plan) -> Summary:
     committed = read_summary(bucket, plan.batch)
     if committed and (committed.state is State.SUCCEEDED or committed.state is plan.state):
         return tidy(bucket, committed)
+    if committed:
+        bucket.delete(name for name, _ in list(bucket.list(plan.batch)) if name != layout.summary(plan.batch))
     return _commit(bucket, plan, Split([], 0, 0, _EMPTY_SHA256), Tally(), committed)
 
 

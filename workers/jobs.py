@@ -12,7 +12,7 @@ from rq.job import Job
 
 from workers import commit, contract, fanout, strangers
 from workers.contract import Announced, Trigger
-from workers.errors import Unreadable, WorkerError
+from workers.errors import Permanent, Unreadable, WorkerError
 from workers.gemini import Gemini
 from workers.process import Result, Tools, process
 from workers.process import fan_out_part as fan_out_one
@@ -138,6 +138,10 @@ def _process_until_settled(job: Job, batch: str) -> None:
                 raise
             strangers.note(job.connection)
             result = Result.LEFT_ALONE
+        except Permanent:
+            if contract.announced(job.connection, batch).count > said.count:
+                continue
+            raise
         if result is Result.LEFT_ALONE:
             job.connection.hincrby(contract.COUNTERS, "left_alone", 1)
         _log(result.name.lower(), batch, trigger=said.strongest)

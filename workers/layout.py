@@ -1,5 +1,6 @@
 """Where everything of a batch stands in the bucket. Names are relative to `STORAGE_URL`."""
 
+WORK = "_work"
 OUTPUTS = "outputs"
 MEDIA = "media"
 
@@ -39,46 +40,46 @@ def index(day: str, batch: str) -> str:
 
 def work(batch: str) -> str:
     """What processing needs on the way; gone after the commit."""
-    return f"_work/{batch}"
+    return f"{WORK}/{batch}"
 
 
 def plan(batch: str) -> str:
-    return f"_work/{batch}/plan.json"
+    return f"{WORK}/{batch}/plan.json"
 
 
 def source(batch: str) -> str:
-    return f"_work/{batch}/source.json"
+    return f"{WORK}/{batch}/source.json"
 
 
 def split(batch: str) -> str:
     """Present once the whole source is in `raw/`."""
-    return f"_work/{batch}/split.json"
+    return f"{WORK}/{batch}/split.json"
 
 
 def part(batch: str, number: int) -> str:
     """Present once this raw part is stored: what the fan-out and a restart need to know of it."""
-    return f"_work/{batch}/parts/{number:05d}.json"
+    return f"{WORK}/{batch}/parts/{number:05d}.json"
 
 
 def part_keys(batch: str, number: int) -> str:
-    return f"_work/{batch}/keys/{number:05d}.bin"
+    return f"{WORK}/{batch}/keys/{number:05d}.bin"
 
 
 def part_manifest(batch: str, number: int, sha256: str) -> str:
     """Names the part's content, so that what was made of another source is never taken for it."""
-    return f"_work/{batch}/manifests/{number:05d}-{sha256[:16]}.jsonl"
+    return f"{WORK}/{batch}/manifests/{number:05d}-{sha256[:16]}.jsonl"
 
 
 def staged_dataset(batch: str, number: int, sha256: str) -> str:
     """Where a part's table waits for the commit."""
-    return f"_work/{batch}/dataset/{number:05d}-{sha256[:16]}.parquet"
+    return f"{WORK}/{batch}/dataset/{number:05d}-{sha256[:16]}.parquet"
 
 
 def done_parts(batch: str) -> str:
     """The folder of `done` markers."""
-    return f"_work/{batch}/done"
+    return f"{WORK}/{batch}/done"
 
 
 def done(batch: str, number: int, sha256: str) -> str:
     """Present once a part's outputs, manifest and table are all stored."""
-    return f"_work/{batch}/done/{number:05d}-{sha256[:16]}.json"
+    return f"{WORK}/{batch}/done/{number:05d}-{sha256[:16]}.json"

@@ -12,7 +12,7 @@ import msgspec
 
 from workers import commit, parts
 from workers.contract import Announced, Trigger
-from workers.errors import NotReady, Transient
+from workers.errors import NotReady, Transient, WorkerError
 from workers.fanout import fan_out, read_tally
 from workers.gemini import Batch, Gemini, State
 from workers.parts import Part
@@ -58,10 +58,9 @@ def process(tools: Tools, dispatch: Dispatch, batch: str, said: Announced) -> Re
         Unreadable: this key can't read it.
         Transient, Permanent: from Gemini or the bucket.
     """
-    committed = commit.read_summary(tools.bucket, batch)
-    if committed and committed.state is State.SUCCEEDED:
-        commit.tidy(tools.bucket, committed)
+    if _is_done(tools.bucket, batch):
         return Result.ALREADY_COMMITTED
+    committed = commit.read_summary(tools.bucket, batch)
     seen = tools.gemini.batch(batch)
     if not fnmatch.fnmatchcase(seen.display_name or "", tools.display_name):
         return Result.LEFT_ALONE
@@ -78,7 +77,13 @@ def process(tools: Tools, dispatch: Dispatch, batch: str, said: Announced) -> Re
         commit.commit_without_results(tools.bucket, plan)
         return Result.COMMITTED
     write_plan(tools.bucket, plan)
-    return _bring_on(tools, dispatch, batch, source)
+    try:
+        return _bring_on(tools, dispatch, batch, source)
+    except WorkerError:
+        if _is_done(tools.bucket, batch):
+            # By another worker, whose tidying up took away what this one was working on.
+            return Result.ALREADY_COMMITTED
+        raise
 
 
 def fan_out_part(tools: Tools, batch: str, number: int) -> bool:
@@ -88,7 +93,20 @@ def fan_out_part(tools: Tools, batch: str, number: int) -> bool:
         # Committed and tidied up by now, or started over because the source changed.
         return False
     fan_out(tools.bucket, batch, part, tools.outputs)
-    return parts.all_done(tools.bucket, batch)
+    if parts.all_done(tools.bucket, batch):
+        return True
+    # Where another worker has committed the batch meanwhile, what was just written to `_work/` is in the way.
+    _is_done(tools.bucket, batch)
+    return False
+
+
+def _is_done(bucket: Bucket, batch: str) -> bool:
+    """Whether the batch is committed as succeeded; if so, nothing of it stays in `_work/`."""
+    committed = commit.read_summary(bucket, batch)
+    if committed is None or committed.state is not State.SUCCEEDED:
+        return False
+    commit.tidy(bucket, committed)
+    return True
 
 
 def _bring_on(tools: Tools, dispatch: Dispatch, batch: str, source: Source) -> Result:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 from redis import Redis
 
-from workers import commit, contract
+from workers import commit, contract, layout
 from workers.contract import Announcement, Outcome, Trigger
 from workers.gemini import FILE_LIFE_SECONDS, Batch, State, Webhook, timestamp
 from workers.process import Tools
@@ -27,7 +27,7 @@ _GROUP = 100
 
 
 class Report(msgspec.Struct):
-    """What one run found. All are numbers of batches but `webhooks_disabled` and `webhooks_reenabled`."""
+    """What one run found. All are numbers of batches but those of webhooks."""
 
     listed: int = 0
     final: int = 0
@@ -36,6 +36,7 @@ class Report(msgspec.Struct):
     already_waiting: int = 0
     failed_for_good: int = 0
     other_names: int = 0
+    swept: int = 0
     webhooks_disabled: int = 0
     webhooks_reenabled: int = 0
 
@@ -60,6 +61,7 @@ def reconcile(tools: Tools, connection: Redis, *, reenable: bool, now: float | N
         )
         report.enqueued += outcomes.count(Outcome.ACCEPTED)
         report.already_waiting += outcomes.count(Outcome.DUPLICATE)
+    _sweep(tools, report)
     _look_after_webhooks(tools, report, reenable=reenable)
     for field, value in msgspec.structs.asdict(report).items():
         connection.hincrby(contract.COUNTERS, f"reconcile_{field}", value)
@@ -138,6 +140,16 @@ def _failed_for_good(connection: Redis) -> set[str]:
             if batch:
                 found.add(batch)
     return found
+
+
+def _sweep(tools: Tools, report: Report) -> None:
+    """Remove what a crash left in `_work/` of batches that are committed."""
+    for batch in {name.split("/")[1] for name, _ in tools.bucket.list(layout.WORK)}:
+        summary = commit.read_summary(tools.bucket, batch)
+        if summary and summary.state is State.SUCCEEDED:
+            commit.tidy(tools.bucket, summary)
+            report.swept += 1
+    tools.bucket.sweep_staging()
 
 
 def _look_after_webhooks(tools: Tools, report: Report, *, reenable: bool) -> None:

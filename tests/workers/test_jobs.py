@@ -148,6 +148,28 @@ def test_an_announcement_during_a_run_makes_it_look_again(
     assert (summary.state, summary.revision, summary.trigger) == ("succeeded", 2, "replay")
 
 
+def test_an_announcement_during_a_run_that_fails_for_good_makes_it_look_again(
+    gemini: Emulator, redis_client: Redis, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = gemini.put_batch(result_line("a"))
+    announce(redis_client, batch)
+    gemini.fault("status", f"batches/{batch}", value=401)
+    looks = []
+
+    def look(tools: process.Tools, dispatch: process.Dispatch, name: str, said: contract.Announced) -> object:
+        looks.append(said)
+        if len(looks) == 1:
+            announce(redis_client, batch, Trigger.REPLAY)
+        return process.process(tools, dispatch, name, said)
+
+    monkeypatch.setattr(jobs, "process", look)
+
+    assert run(redis_client, f"batch-{batch}") is None
+
+    assert len(looks) == 2
+    assert commit.read_summary(bucket, batch)
+
+
 def test_a_job_whose_announcement_has_been_forgotten_knows_who_made_it(
     gemini: Emulator, redis_client: Redis, bucket: Bucket
 ) -> None:

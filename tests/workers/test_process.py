@@ -498,3 +498,34 @@ def test_what_gemini_says_of_a_batch_stands_in_its_summary(gemini: Emulator, too
     assert summary
     assert (summary.batch, summary.state) == (batch, State.SUCCEEDED)
     assert (summary.display_name, summary.model) == ("ünï", "models/gemini-2.5-pro")
+
+
+def test_a_part_that_is_done_once_more_after_the_commit_leaves_nothing_behind(
+    gemini: Emulator, tools: Tools, folder: Path
+) -> None:
+    batch = gemini.put_batch(MANY)
+    here = Here(tools)
+    process(tools, here, batch, said())
+    late = {path.name: path.read_bytes() for path in (folder / "_work" / batch / "parts").iterdir()}
+    here.run_parts(batch)
+    before = contents(folder, but_times=False)
+    for name, data in late.items():
+        tools.bucket.put(f"_work/{batch}/parts/{name}", data, layout.JSON)
+
+    assert not fan_out_part(tools, batch, 0)
+
+    assert contents(folder, but_times=False) == before
+
+
+def test_a_cancelled_batch_with_results_that_turns_out_to_have_failed_keeps_none_of_them(
+    gemini: Emulator, tools: Tools, folder: Path
+) -> None:
+    batch = gemini.put_batch(result_line("a"), state="CANCELLED")
+    look(tools, batch)
+    assert "outputs/a.json" in files(folder, batch)
+
+    gemini.change(batch, "FAILED", error={"code": 13, "message": "internal"})
+    look(tools, batch)
+
+    assert files(folder, batch) == ["batch.json"]
+    assert document(folder, batch)["revision"] == 2

@@ -213,3 +213,17 @@ def test_a_listed_batch_that_can_not_be_read_does_not_hide_the_others(
 
     assert report.enqueued == 1
     assert waiting(redis_client) == [f"batch-{good}"]
+
+
+def test_what_a_crash_left_of_a_committed_batch_is_swept_and_what_is_in_progress_is_not(
+    gemini: Emulator, tools: Tools, redis_client: "redis.Redis", tmp_path: Path
+) -> None:
+    batch = gemini.put_batch(result_line("a"))
+    process(tools, Nowhere(), batch, HERE)
+    for name in (batch, "in-progress"):
+        tools.bucket.put(f"_work/{name}/plan.json", b"{}", "application/json")
+
+    report = run(tools, redis_client)
+
+    assert report.swept == 1
+    assert [path.name for path in (tmp_path / "bucket" / "_work").iterdir()] == ["in-progress"]
