@@ -207,7 +207,7 @@ def _fail(sentence: str) -> NoReturn:
 
 def _log_lines() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    for noisy in ("rq", "httpx", "httpcore"):
+    for noisy in ("rq", "rq.worker", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
