@@ -5,6 +5,7 @@ A leaf: it imports neither of the two, no bucket and no HTTP client, so the publ
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -13,6 +14,7 @@ from redis import Redis
 from redis.exceptions import WatchError
 from rq import Queue, Retry
 from rq.exceptions import NoSuchJobError
+from rq.executions import Execution, ExecutionRegistry
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
@@ -54,6 +56,30 @@ _BLOCKING = frozenset(
         JobStatus.READY_TO_ENQUEUE,
     }
 )
+
+
+class DeletableJob(Job):
+    """A job whose record can be deleted although an execution of it died with its worker.
+
+    RQ keeps the id of such an execution for a minute longer than the execution itself, and raises when it looks it
+    up: in a job that was taken up again and has succeeded, and in whoever replaces a failed one.
+    """
+
+    @property
+    def execution_registry(self) -> ExecutionRegistry:
+        return _Executions(self.id, connection=self.connection)
+
+
+class _Executions(ExecutionRegistry):
+    def get_executions(self, start: int = 0, end: int = -1) -> list[Execution]:
+        found = []
+        for execution_id in self.get_execution_ids(start, end):
+            execution = Execution(execution_id, self.job_id, self.connection)
+            # Without its hash, the id alone is enough to be removed by.
+            with suppress(ValueError):
+                execution.refresh()  # type: ignore[no-untyped-call]
+            found.append(execution)
+        return found
 
 
 class Trigger(StrEnum):
@@ -253,7 +279,7 @@ def _watch_free(
             free[job_id] = None
         elif text(status) not in _BLOCKING or (text(status) == JobStatus.SCHEDULED and job_id in impatient):
             try:
-                free[job_id] = Job.fetch(job_id, connection=connection, serializer=target.serializer)
+                free[job_id] = DeletableJob.fetch(job_id, connection=connection, serializer=target.serializer)
             except NoSuchJobError:
                 free[job_id] = None
     return free

@@ -53,7 +53,7 @@ class ForbiddenJob(RuntimeError):
     """A record in Redis names a function that is none of ours."""
 
 
-class OwnJob(Job):
+class OwnJob(contract.DeletableJob):
     """A job that runs one of our three functions or nothing: no callbacks, no webhooks of RQ's, no repeats."""
 
     def restore(self, raw_data: Any) -> Any:

@@ -12,6 +12,7 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
+from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
@@ -343,3 +344,33 @@ def test_a_settled_batch_is_not_enqueued_again(redis_client: Redis) -> None:
     assert not contract.requeue_announced(redis_client, "abc")
     assert queued(redis_client) == []
     assert StartedJobRegistry(contract.BATCHES, redis_client).count == 0
+
+
+def test_a_job_whose_worker_died_with_it_is_deleted_like_any_other(redis_client: Redis) -> None:
+    contract.announce(redis_client, [told("abc")])
+    job = contract.DeletableJob.fetch("batch-abc", connection=redis_client, serializer=JSONSerializer)
+    with redis_client.pipeline() as pipe:
+        lost = Execution.create(job, ttl=20, pipeline=pipe)
+        pipe.execute()
+    set_status(redis_client, "batch-abc", JobStatus.STARTED)
+    redis_client.delete(lost.key)  # as time does, a minute before the id goes
+
+    with pytest.raises(ValueError, match="not found"):
+        fetch(redis_client, "batch-abc").delete()
+    job.delete()
+
+    assert not redis_client.exists(job.key, job.execution_registry.key)
+    assert StartedJobRegistry(contract.BATCHES, redis_client).get_job_count(cleanup=False) == 0
+
+
+def test_a_failed_job_that_was_lost_before_is_replaced_by_an_announcement(redis_client: Redis) -> None:
+    contract.announce(redis_client, [told("abc")])
+    with redis_client.pipeline() as pipe:
+        lost = Execution.create(fetch(redis_client, "batch-abc"), ttl=20, pipeline=pipe)
+        pipe.execute()
+    fail(redis_client, "batch-abc")
+    redis_client.delete(lost.key)
+
+    assert contract.announce(redis_client, [told("abc")]) == [Outcome.ACCEPTED]
+
+    assert queued(redis_client) == ["batch-abc"]
