@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test lint fuzz bench clean
+.PHONY: install demo test lint fuzz chaos bench clean
 
 install: .venv/.installed  ## create .venv with everything for running and developing
 
@@ -24,6 +24,9 @@ lint: install  ## style, formatting and types
 
 fuzz: install  ## ten minutes of hostile bytes at signatures, events, result lines and the port
 	$(BIN)/python -m tests.fuzz --seconds 600
+
+chaos: install  ## 200 batches under kills, restarts and a Gemini that misbehaves; then the bucket is compared
+	$(BIN)/python -m tests.chaos
 
 bench: install  ## every figure of the README, measured here
 	$(BIN)/python -m bench

@@ -1,0 +1,117 @@
+"""`python -m tests.chaos`: batches under faults, then the same batches in peace, and the two buckets compared.
+
+Uses this machine's loopback only, and ends only processes that it started. Exit code 0 where the buckets are equal
+and nothing is left over, 1 otherwise.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import redis
+
+from emulator.local_redis import local_redis
+from tests.chaos.batches import Planned
+from tests.chaos.report import Report, count_files, differences
+from tests.chaos.schedule import SLOW_TO_HEAL, Fault, Schedule, plan
+from tests.chaos.world import World, world
+from workers import contract
+from workers.contract import Announcement, Trigger
+
+# The rest of the time is for what has to be waited for: lost jobs, pauses between tries, the calm run.
+_DISTURBED_SHARE = 0.45
+# A killed worker's job is taken up after 20 to 50 seconds, on an idle machine.
+_SETTLE_AT_LEAST_SECONDS = 120.0
+_CALM_SECONDS = 90.0
+
+
+def run(seed: int, batches: int, seconds: float, kinds: Sequence[Fault], folder: Path) -> Report:
+    """One run, with everything it needs below `folder`."""
+    schedule = plan(seed, batches, seconds * _DISTURBED_SHARE, kinds=kinds)
+    report = Report(
+        seed,
+        batches,
+        kinds=dict(sorted(Counter(batch.kind for batch in schedule.batches).items())),
+        tellings=dict(sorted(Counter(str(batch.telling) for batch in schedule.batches).items())),
+    )
+    begun = time.monotonic()
+    with world(folder) as here:
+        _disturb(here, schedule)
+        here.calm_down()
+        disturbed = time.monotonic()
+        report.seconds["disturbed"] = round(disturbed - begun, 1)
+        limit = max(_SETTLE_AT_LEAST_SECONDS, begun + seconds - disturbed)
+        left = _settle(here, schedule.batches, limit)
+        report.seconds["settled after"] = round(time.monotonic() - disturbed, 1)
+        if left:
+            report.wrong.append(f"not settled after {limit:.0f} s: {left}")
+        report.wrong += here.stop()
+        report.wrong += here.unexpected()
+        report.faults = {
+            str(fault): {"struck": here.struck[fault], "missed": here.missed[fault]} for fault in kinds
+        }
+        report.logged = here.logged()
+        report.restarts = dict(here.restarts)
+        calm = time.monotonic()
+        report.wrong += _in_peace(here, schedule.batches, folder / "calm")
+        report.seconds["calm run"] = round(time.monotonic() - calm, 1)
+        report.wrong += differences(here.bucket, folder / "calm")
+        report.files = count_files(here.bucket)
+    report.seconds["in all"] = round(time.monotonic() - begun, 1)
+    return report
+
+
+def _disturb(here: World, schedule: Schedule) -> None:
+    begun = time.monotonic()
+    for event in schedule.events:
+        time.sleep(max(0.0, begun + event.at - time.monotonic()))
+        here.take(event)
+
+
+def _settle(here: World, batches: list[Planned], seconds: float) -> str | None:
+    deadline = time.monotonic() + seconds
+    while left := here.unsettled(batches):
+        if time.monotonic() > deadline:
+            return left
+        time.sleep(0.2)
+    return None
+
+
+def _in_peace(here: World, batches: list[Planned], bucket: Path) -> list[str]:
+    """The same batches by one pool that nobody disturbs."""
+    with local_redis(bucket.with_name("calm-redis")) as url:
+        with redis.Redis.from_url(url) as client:
+            contract.announce(client, [Announcement(batch.id, Trigger.REPLAY) for batch in batches])
+        process = here.run(["work", "--workers", "2", "--burst"], here.environment(bucket, url))
+        status = process.wait(_CALM_SECONDS)
+    return [f"the calm run ended with {status}"] if status else []
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--batches", type=int, default=200)
+    options.add_argument("--seconds", type=float, default=480, help="for faults and settling together")
+    options.add_argument("--brief", action="store_true", help="without the faults that take a minute to heal")
+    options.add_argument("--json", type=Path, help="also write the report there")
+    options.add_argument("--keep", type=Path, help="a new folder for logs and buckets, which then stay")
+    chosen = options.parse_args()
+    kinds = [fault for fault in Fault if not (chosen.brief and fault in SLOW_TO_HEAL)]
+    with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
+        folder = chosen.keep or Path(temporary)
+        report = run(chosen.seed, chosen.batches, chosen.seconds, kinds, folder.resolve())
+    if chosen.json:
+        chosen.json.write_text(report.to_json() + "\n")
+    click.echo(report.to_text())
+    return 1 if report.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
