@@ -54,11 +54,15 @@ class Examination:
         self._ledger = ledger
         self._stage = stage
         self._with_answers = with_answers
+        self._ignores_case = False
         self._counter = KeyCounter()
         self._counts = Recount()
 
     def run(self, summary: Summary) -> None:
         self._ledger.expect(SUMMARY)
+        # `Bucket.ignores_case` would write to find out, and this bucket may be one that is only read.
+        other_case = layout.inside(self._batch, SUMMARY.upper())
+        self._ignores_case = self._bucket.size(other_case) is not None
         without_objects = self._examine_results(summary)
         self._examine_dataset(summary, without_objects)
         self._examine_objects()
@@ -150,9 +154,7 @@ class Examination:
         return count
 
     def _occurrence(self, key: str | None) -> int:
-        return (
-            self._counter.number(digest(key, ignores_case=self._bucket.ignores_case)).get(0, 1) if key else 1
-        )
+        return self._counter.number(digest(key, ignores_case=self._ignores_case)).get(0, 1) if key else 1
 
     def _take(self, entry: Entry, size: int | None) -> None:
         """What follows from one result: objects, counts, an answer."""

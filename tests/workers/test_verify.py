@@ -16,6 +16,7 @@ from workers import commit, layout, parts
 from workers.contract import Trigger
 from workers.fanout import fan_out
 from workers.findings import SHOWN, Findings, Kind
+from workers.folder import Folder
 from workers.gemini import State
 from workers.ledger import Call, Ledger
 from workers.plan import Plan, write_plan
@@ -183,6 +184,36 @@ def test_a_batch_with_an_empty_result_file_is_intact(tmp_path: Path, state: Stat
     bucket = open_bucket((tmp_path / "bucket").as_uri(), {})
     store(bucket, [], state=state)
 
+    assert problems(verify(bucket, BATCH)) == []
+
+
+def test_nothing_in_the_bucket_is_touched(tmp_path: Path) -> None:
+    root = tmp_path / "bucket"
+    store(open_bucket(root.as_uri(), {}), LINES)
+    before = {path: path.stat().st_mtime_ns for path in (root, *root.rglob("*"))}
+
+    verify(open_bucket(root.as_uri(), {}), BATCH)
+
+    assert {path: path.stat().st_mtime_ns for path in (root, *root.rglob("*"))} == before
+
+
+class _IgnoringCase(Folder):
+    """A folder on a file system that ignores case, as far as a look-up tells."""
+
+    ignores_case = True
+
+    def size(self, name: str) -> int | None:
+        found = super().size(name)
+        return found if found is not None else super().size(name.replace("BATCH.JSON", "batch.json"))
+
+
+def test_keys_that_differ_in_case_are_numbered_as_one_where_the_folder_takes_them_for_one(
+    tmp_path: Path,
+) -> None:
+    bucket = _IgnoringCase((tmp_path / "bucket").as_uri())
+    store(bucket, [result_line("Key"), result_line("key")])
+
+    assert bucket.size(f"{BATCH}/outputs/key@2.json")
     assert problems(verify(bucket, BATCH)) == []
 
 
