@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -19,6 +20,7 @@ from emulator.local_redis import free_port
 
 _BUCKET = "tests"
 _START_SECONDS = 60.0
+_ATTEMPTS = 3
 
 
 @dataclass
@@ -62,18 +64,47 @@ class S3:
         )
 
 
-@pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
-    folder = tmp_path_factory.mktemp("s3")
-    server = S3(endpoint=f"http://127.0.0.1:{free_port()}")
-    process = _start(folder, server)
+@contextmanager
+def s3_server(folder: Path) -> Iterator[S3]:
+    """A server with its files below `folder`; it ends with the block."""
+    server, process = _started(folder)
     try:
-        _wait(process, server, folder / "weed.log")
         yield server
     finally:
-        # Its orderly end takes 15 s, and nobody needs the data.
-        process.kill()
-        process.wait()
+        _end(process)
+
+
+def _started(folder: Path) -> tuple[S3, subprocess.Popen[bytes]]:
+    """Tried anew with other ports: a free one may be taken, by weed's own connections too, before weed listens."""
+    for attempt in range(_ATTEMPTS):
+        files = folder / f"weed-{attempt}"
+        files.mkdir()
+        server = S3(endpoint=f"http://127.0.0.1:{free_port()}")
+        process = _start(files, server)
+        try:
+            _wait(process, server, files / "weed.log")
+        except RuntimeError:
+            _end(process)
+            if attempt + 1 == _ATTEMPTS:
+                raise
+        except BaseException:
+            _end(process)
+            raise
+        else:
+            return server, process
+    raise AssertionError
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Its orderly end takes 15 s, and nobody needs the data."""
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
 
 
 def _start(folder: Path, server: S3) -> subprocess.Popen[bytes]:

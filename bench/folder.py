@@ -1,0 +1,110 @@
+"""Objects to a folder, with two workers against one process of everybody else's, and against the bare writing."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from bench import data, stack
+from bench.measure import Side, fresh_folder, take_turns, timed_process
+from bench.scale import Scale
+from bench.stack import Results, Stack
+from bench.table import Row, compared
+
+WORKERS = 2
+THREADS = 2  # of each worker, where the bucket is a folder
+
+DOCUMENTATION = "the documentation's loop (google-genai)"
+STREAMING = "streaming loop (httpx, orjson)"
+SPLIT = "split -l 1 of the downloaded file"
+BARE = "bare Python writes, as many threads"
+BARE_PROCESSES = "bare Python writes, as many processes and threads"
+C_LOOP = "C writes, as many processes"
+
+_DISK_LEAST = {DOCUMENTATION: 2.5, BARE: 0.8}
+_RAM_LEAST = {DOCUMENTATION: 4.0, BARE: 0.8}
+_LIMITS = {
+    DOCUMENTATION: "one core: json.loads and json.dump of every line",
+    STREAMING: "one core: dicts of every line, and one file at a time",
+    SPLIT: "file creation, by one process",
+    BARE: "file creation, and the interpreter's lock around it",
+    BARE_PROCESSES: "file creation; ours also downloads, hashes, parses and syncs",
+    C_LOOP: "the kernel's file creation alone: the limit",
+}
+
+
+def rows(scale: Scale) -> Iterator[Row]:
+    for place, parent, least in (
+        ("RAM disk", scale.ram, _RAM_LEAST),
+        ("disk", scale.disk, _DISK_LEAST),
+    ):
+        if parent is None:
+            continue
+        with fresh_folder(parent) as folder:
+            taken = measure(folder, scale.folder_keys, scale.rounds)
+        ours = taken.pop("ours")
+        one_worker = taken.pop("ours, one worker")
+        what = f"{scale.folder_keys:,} objects to a folder, {place}"
+        for rival, theirs in taken.items():
+            yield compared(what, ours, rival, theirs, limit=_LIMITS[rival], least=least.get(rival))
+        yield compared(
+            what, ours, "ours, one worker", one_worker, limit="CPU and file creation: no loss", least=1.0
+        )
+
+
+def measure(scratch: Path, keys: int, rounds: int) -> dict[str, list[float]]:
+    """The seconds of each side; all files are below `scratch`, and so on its file system."""
+    bucket = (scratch / "bucket").as_uri()
+    source, pack = scratch / "source.jsonl", scratch / "documents"
+    data.write_file(source, data.result_lines(keys))
+    data.write_pack(pack, data.result_lines(keys))
+    with stack.running(scratch) as run:
+        results = run.store(data.result_lines(keys), keys)
+        sides: dict[str, Side] = {
+            "ours": partial(ours, run, results, bucket, WORKERS),
+            "ours, one worker": partial(ours, run, results, bucket, 1),
+            **rivals(run, results, scratch, source, pack),
+        }
+        return take_turns(sides, rounds)
+
+
+def ours(run: Stack, results: Results, bucket: str, workers: int, **settings: str) -> float:
+    """From the announcement to `batch.json`, by workers that are idle."""
+    batch = run.new_batch(results)
+    with run.work(workers, bucket, **settings):
+        seconds = run.seconds_to_commit(bucket, batch)
+        stack.remove_batch(bucket, batch)
+    return seconds
+
+
+def rivals(run: Stack, results: Results, scratch: Path, source: Path, pack: Path) -> dict[str, Side]:
+    """Those that this machine has the tools for."""
+    loop = partial(in_fresh_folder, scratch, run.gemini.env, "bench.rivals")
+    sides: dict[str, Side] = {
+        DOCUMENTATION: partial(loop, "documentation_loop", results.file),
+        STREAMING: partial(loop, "streaming_loop", results.file),
+        BARE: partial(loop, "bare_writes", pack, after=("1", str(WORKERS * THREADS))),
+        BARE_PROCESSES: partial(loop, "bare_writes", pack, after=(str(WORKERS), str(THREADS))),
+    }
+    if shutil.which("split"):
+        sides[SPLIT] = partial(split, scratch, source)
+    if compiler := shutil.which("gcc"):
+        program = scratch / "writer"
+        subprocess.run([compiler, "-O2", "-o", program, Path(__file__).with_name("writer.c")], check=True)
+        sides[C_LOOP] = partial(in_fresh_folder, scratch, {}, program, pack, after=(str(WORKERS),))
+    return sides
+
+
+def in_fresh_folder(
+    scratch: Path, env: dict[str, str], *command: str | Path, after: tuple[str, ...] = ()
+) -> float:
+    """Run a program that is told a new folder after its `command` words and says what it took."""
+    with fresh_folder(scratch) as folder:
+        return timed_process(*command, folder, *after, env=env)
+
+
+def split(scratch: Path, source: Path) -> float:
+    """GNU split says nothing, so its start of about a millisecond counts."""
+    with fresh_folder(scratch) as folder:
+        return timed_process("bench.timed", "split", "-l", "1", "-a", "7", "-d", source, f"{folder}/")
