@@ -114,7 +114,6 @@ class Folder:
         return StagedFile(self.root, self._path(name), self.translated)
 
     def list(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """See `Bucket`. Holds the names of one directory at a time, about 100 bytes each."""
         folder = check_prefix(prefix)
         with self.translated():
             yield from self._walk(folder + "/" if folder else "")
@@ -179,20 +178,15 @@ class Folder:
         return self.root / check_name(name)
 
     def _walk(self, prefix: str) -> Iterator[tuple[str, int]]:
-        try:
-            with os.scandir(self.root / prefix) as entries:
-                # A directory sorts as the names below it do: "a.json" comes before "a/b.json".
-                names = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries)
-        except _ABSENT:
-            return
-        for name in names:
-            if name.endswith("/"):
-                if prefix or name != f"{STAGING}/":
-                    yield from self._walk(prefix + name)
-            else:
-                size = self.size(prefix + name)
-                if size is not None:
-                    yield prefix + name, size
+        with suppress(*_ABSENT), os.scandir(self.root / prefix) as entries:
+            for entry in entries:
+                name = prefix + entry.name
+                if entry.is_dir():
+                    if name != STAGING:
+                        yield from self._walk(f"{name}/")
+                    continue
+                with suppress(FileNotFoundError):  # Deleted between being listed and being looked at.
+                    yield name, entry.stat().st_size
 
 
 class _Files:

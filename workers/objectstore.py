@@ -225,18 +225,11 @@ class ObjectStore:
             )
 
     def list(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """See `Bucket`. Holds all names of the prefix, about 200 bytes each.
-
-        Not every store that speaks S3 sorts by the whole key as Amazon's does: SeaweedFS puts `a/b` before
-        `a-b`.
-        """
         folder = check_prefix(prefix)
-        found = []
         with self._translated():
             for metas in obstore.list(self._store, folder or None, chunk_size=1000):
-                found += [(meta["path"], meta["size"]) for meta in metas]
-        found.sort()
-        yield from found
+                for meta in metas:
+                    yield meta["path"], meta["size"]
 
     def delete(self, names: Iterable[str]) -> None:
         pending = iter(names)
@@ -258,7 +251,7 @@ class ObjectStore:
 
     def delete_tree(self, prefix: str) -> None:
         folder = check_name(prefix.removesuffix("/"))
-        self.delete(name for name, _ in self.list(folder))
+        self.delete([name for name, _ in self.list(folder)])
 
     def sweep_staging(self) -> int:
         """Nothing: an unfinished multipart upload is invisible, and a lifecycle rule's to remove."""

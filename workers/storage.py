@@ -89,7 +89,7 @@ class Bucket(Protocol):
         """Like `put`, in pieces and flat memory: the object appears when the block ends without an error."""
 
     def list(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """Name and size in bytes of every object below the folder `prefix` ("" for all), sorted by name."""
+        """Name and size in bytes of every object below the folder `prefix` ("" for all), in any order."""
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete objects; those that are missing already are fine."""

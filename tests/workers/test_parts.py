@@ -71,7 +71,7 @@ def split(bucket: Bucket, source: object, part_bytes: int = PART_BYTES) -> list[
 
 
 def raw(bucket: Bucket) -> list[bytes]:
-    names = [name for name, _ in bucket.list(f"{BATCH}/raw")]
+    names = sorted(name for name, _ in bucket.list(f"{BATCH}/raw"))
     return [b"".join(bucket.read(name)) for name in names]
 
 
