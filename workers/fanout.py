@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 USAGE_FIELDS = Usage.__struct_fields__
 
+_ENTRIES_AT_ONCE = 256  # A write to the bucket costs as much as making an entry.
+
 
 class Tally(msgspec.Struct):
     """What the lines of a part, or of a batch, add up to. `dataset`: how many of the parts became a table."""
@@ -121,6 +123,7 @@ def _write(
     counts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     usage = dict.fromkeys(USAGE_FIELDS, 0)
+    entries: list[bytes] = []
     place = 0
     for line in lines(raw):
         if line.blank:
@@ -131,7 +134,10 @@ def _write(
             sink.put(medium.object_name, medium.data, medium.mime_type)
         if objects:
             sink.put(f"{layout.OUTPUTS}/{rendered.name}.json", rendered.document, layout.JSON)
-        manifest.write(manifest_line(rendered, name, line.offset, line.length, has_object=objects))
+        entries.append(manifest_line(rendered, name, line.offset, line.length, has_object=objects))
+        if len(entries) == _ENTRIES_AT_ONCE:
+            manifest.write(b"".join(entries))
+            entries.clear()
         if table is not None:
             table.add(rendered, line.offset, line.length)
         counts[rendered.status] += 1
@@ -140,6 +146,7 @@ def _write(
         if rendered.usage:
             for field in USAGE_FIELDS:
                 usage[field] += getattr(rendered.usage, field) or 0
+    manifest.write(b"".join(entries))
     return Tally(place, len(part.occurrences), dict(counts), dict(reasons), usage, int(table is not None))
 
 
