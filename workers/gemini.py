@@ -68,7 +68,15 @@ class Batch:
     @property
     def expected(self) -> int | None:
         """How many results Gemini itself counts, where it says so."""
-        return _integer((self.stats or {}).get("requestCount")) if isinstance(self.stats, dict) else None
+        return self._counted("requestCount")
+
+    @property
+    def succeeded_results(self) -> int | None:
+        """How many good answers Gemini itself counts, where it says so."""
+        return self._counted("successfulRequestCount")
+
+    def _counted(self, name: str) -> int | None:
+        return _integer(self.stats.get(name)) if isinstance(self.stats, dict) else None
 
 
 @dataclass(frozen=True, slots=True)

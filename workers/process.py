@@ -4,6 +4,7 @@ It knows nothing of queues: `Dispatch` says how parts and the last step are brou
 """
 
 import fnmatch
+import time
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -14,11 +15,14 @@ from workers import commit, parts
 from workers.contract import Announced, Trigger
 from workers.errors import NotReady, Transient, WorkerError
 from workers.fanout import fan_out, read_tally
-from workers.gemini import Batch, Gemini, State
+from workers.gemini import Batch, Gemini, State, timestamp
 from workers.parts import Part
 from workers.plan import Plan, plan_of, read_plan, write_plan
 from workers.sources import Source, source_of
 from workers.storage import Bucket
+
+# Gemini shows an output some time after the state. A cancelled batch may also have none at all, for ever.
+LATE_OUTPUT_SECONDS = 900
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,8 @@ def process(tools: Tools, dispatch: Dispatch, batch: str, said: Announced) -> Re
     source = source_of(seen, tools.gemini) if seen.state in {State.SUCCEEDED, State.CANCELLED} else None
     if seen.state is State.SUCCEEDED and source is None:
         raise NotReady("Gemini says that the batch succeeded, but has no output of it yet.")
+    if source is None and _output_may_come(seen):
+        raise NotReady("Gemini counts results of the cancelled batch, but has no output of it yet.")
     if committed and committed.state is seen.state:
         commit.tidy(tools.bucket, committed)
         return Result.ALREADY_COMMITTED
@@ -84,6 +90,17 @@ def process(tools: Tools, dispatch: Dispatch, batch: str, said: Announced) -> Re
             # By another worker, whose tidying up took away what this one was working on.
             return Result.ALREADY_COMMITTED
         raise
+
+
+def _output_may_come(seen: Batch) -> bool:
+    """Whether a cancelled batch without output is too young to be taken for one that has none."""
+    ended = timestamp(seen.ended_at)
+    return (
+        seen.state is State.CANCELLED
+        and bool(seen.succeeded_results)
+        and ended is not None
+        and time.time() - ended < LATE_OUTPUT_SECONDS
+    )
 
 
 def fan_out_part(tools: Tools, batch: str, number: int) -> bool:

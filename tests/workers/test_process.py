@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from workers import commit, layout
 from workers.contract import Announced, Trigger
 from workers.errors import GeminiUnavailable, Incomplete, KeyRefused, NotReady, ResultsGone, Unreadable
 from workers.gemini import Gemini, State
-from workers.process import Result, Tools, fan_out_part, process
+from workers.process import LATE_OUTPUT_SECONDS, Result, Tools, fan_out_part, process
 from workers.settings import Secret
 from workers.storage import open_bucket
 
@@ -294,6 +295,31 @@ def test_a_cancelled_batch_keeps_the_results_that_it_has(
     assert (folder / with_output / "outputs/a.json").exists()
     assert document(folder, with_output)["state"] == document(folder, without)["state"] == "cancelled"
     assert files(folder, without) == ["batch.json"]
+
+
+def test_a_cancelled_batch_whose_output_is_late_is_waited_for(
+    gemini: Emulator, tools: Tools, folder: Path
+) -> None:
+    batch = gemini.put_batch(result_line("a"), state="CANCELLED")
+    gemini.fault("late_output", batch)
+
+    with pytest.raises(NotReady, match="has no output of it yet"):
+        look(tools, batch)
+
+    assert not folder.exists() or not files(folder, batch)
+    assert look(tools, batch) is Result.COMMITTED
+    assert document(folder, batch)["counts"]["succeeded"] == 1
+
+
+def test_a_cancelled_batch_whose_output_does_not_come_is_committed_without(
+    gemini: Emulator, tools: Tools, folder: Path
+) -> None:
+    ended = (datetime.now(UTC) - timedelta(seconds=LATE_OUTPUT_SECONDS + 60)).isoformat()
+    batch = gemini.put_batch(b"", state="CANCELLED", stats={"successfulRequestCount": "1"}, ended=ended)
+
+    assert look(tools, batch) is Result.COMMITTED
+
+    assert document(folder, batch)["warnings"] == ["Gemini counts 1 successful requests, the results hold 0."]
 
 
 def test_a_cancelled_batch_that_then_succeeded_with_fewer_keys_is_done_anew(
