@@ -79,7 +79,8 @@ def due(connection: Redis, interval_seconds: int, now: float | None = None) -> b
         pipe.set(LAST_RUN, now, nx=True)
         pipe.get(LAST_RUN)
         last = contract.text(pipe.execute()[1])
-    if now - float(last) < interval_seconds:
+    # A last run in the future: the clock was set back since.
+    if 0 <= now - float(last) < interval_seconds:
         return False
     # GETSET: of several workers at the same moment, the one that replaces the old time is the one that runs.
     return connection.getset(LAST_RUN, now) in {last, last.encode()}

@@ -192,7 +192,7 @@ def requeue_orphans(connection: Redis, now: float | None = None) -> list[str]:
     for job_id, home in orphans.items():
         if job_id not in seen:
             connection.hset(ORPHANS, job_id, str(now))
-        elif now - seen[job_id] >= ORPHAN_SECONDS and connection.hdel(ORPHANS, job_id):
+        elif abs(now - seen[job_id]) >= ORPHAN_SECONDS and connection.hdel(ORPHANS, job_id):
             home.enqueue_job(OwnJob.fetch(job_id, connection=connection, serializer=JSONSerializer))
             logger.warning("event=orphan_requeued job=%s", job_id)
             put_back.append(job_id)
