@@ -57,9 +57,9 @@ def differences(found: Path, expected: Path) -> list[str]:
     """Where two buckets differ, but for `committed_at`, `trigger`, `revision` and the day of the index."""
     ours, theirs = _comparable(found), _comparable(expected)
     return [
+        *(f"differs: {name}" for name in sorted(ours.keys() & theirs.keys()) if ours[name] != theirs[name]),
         *(f"missing: {name}" for name in sorted(theirs.keys() - ours.keys())),
         *(f"not in a calm run: {name}" for name in sorted(ours.keys() - theirs.keys())),
-        *(f"differs: {name}" for name in sorted(ours.keys() & theirs.keys()) if ours[name] != theirs[name]),
     ]
 
 
