@@ -245,14 +245,13 @@ def _sync_file_system(descriptor: int) -> None:
 
 
 def _remove_tree(folder: Path) -> None:
-    if not folder.is_dir():
-        return
-    for _, folders, files, descriptor in os.fwalk(folder, topdown=False):
-        for name in files:
-            with suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=descriptor)
-        for name in folders:
-            with suppress(OSError):
-                os.rmdir(name, dir_fd=descriptor)
+    with suppress(FileNotFoundError):  # Another process removes the same, and was faster with a directory.
+        for _, folders, files, descriptor in os.fwalk(folder, topdown=False):
+            for name in files:
+                with suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=descriptor)
+            for name in folders:
+                with suppress(OSError):
+                    os.rmdir(name, dir_fd=descriptor)
     with suppress(OSError):
         folder.rmdir()

@@ -62,7 +62,7 @@ def commit_lines(bucket: Bucket, lines: list[bytes], planned: Plan | None = None
 
 
 def names(bucket: Bucket, folder: str = "") -> list[str]:
-    return [name for name, _ in bucket.list(folder)]
+    return sorted(name for name, _ in bucket.list(folder))
 
 
 def document(bucket: Bucket) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def manifest(bucket: Bucket, part: Part) -> list[dict[str, Any]]:
 
 
 def outputs(bucket: Bucket) -> list[str]:
-    return [name.removeprefix(f"{BATCH}/outputs/") for name, _ in bucket.list(f"{BATCH}/outputs")]
+    return sorted(name.removeprefix(f"{BATCH}/outputs/") for name, _ in bucket.list(f"{BATCH}/outputs"))
 
 
 def test_each_line_becomes_an_output_and_a_line_of_the_manifest(bucket: Bucket) -> None:
