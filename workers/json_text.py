@@ -31,10 +31,13 @@ def is_utf8(line: bytes) -> bool:
     """Whether bytes are UTF-8, in which surrogates have no place."""
     if line.isascii():
         return True
-    decode = codecs.getincrementaldecoder("utf-8")().decode
-    view = memoryview(line)
     try:
+        if len(line) <= _UTF8_PIECE:
+            line.decode()
+            return True
         # In pieces, because one emoji makes a str four times as large as its bytes.
+        decode = codecs.getincrementaldecoder("utf-8")().decode
+        view = memoryview(line)
         for start in range(0, len(line), _UTF8_PIECE):
             decode(view[start : start + _UTF8_PIECE])
         decode(b"", final=True)
