@@ -36,7 +36,8 @@ WORKER_TTL_SECONDS = 20  # RQ blocks on the queues for this minus 15.
 GRACE_SECONDS = 8.0
 
 ORPHANS = "batch-receiver:orphans"
-ORPHAN_SECONDS = 30.0
+# Less than the pause between two looks, so that the second one decides.
+ORPHAN_SECONDS = 15.0
 
 _BURST_PAUSE_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1
@@ -161,7 +162,7 @@ def requeue_orphans(connection: Redis, now: float | None = None) -> list[str]:
     """Put back jobs that are in no queue and no registry although their record says that they wait or run.
 
     A worker on several queues pops with BLPOP; killed before it notes what it popped, it takes the job with it.
-    A job is put back when it was seen so at two looks at least 30 seconds apart. Returns the ids put back.
+    A job is put back when it was seen so at two looks at least 15 seconds apart. Returns the ids put back.
     """
     now = time.time() if now is None else now
     known: set[str] = set()
