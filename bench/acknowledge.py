@@ -89,7 +89,7 @@ def measure(
         for name, side in sides.items():
             os.sync()
             with side() as port, Redis.from_url(run.redis_url) as connection:
-                loaded = _load(port, connections, seconds, per_second)
+                loaded = load(port, connections, seconds, per_second)
                 jobs = contract.queue(contract.BATCHES, connection).count
                 connection.flushall()
             if loaded.not_200 or loaded.exhausted or (name == "ours" and jobs != loaded.answers):
@@ -138,7 +138,7 @@ def _bare_route(run: Stack, kind: str) -> Iterator[int]:
         process.wait()
 
 
-def _load(port: int, connections: int, seconds: float, per_second: int) -> Loaded:
+def load(port: int, connections: int, seconds: float, per_second: int) -> Loaded:
     words = [str(each) for each in (port, connections, seconds, per_second)]
     client = _module("bench.load", *words, stdout=subprocess.PIPE)
     output, _ = client.communicate(timeout=60 + 2 * seconds)

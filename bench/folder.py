@@ -89,11 +89,17 @@ def rivals(run: Stack, results: Results, scratch: Path, source: Path, pack: Path
     }
     if shutil.which("split"):
         sides[SPLIT] = partial(split, scratch, source)
-    if compiler := shutil.which("gcc"):
-        program = scratch / "writer"
-        subprocess.run([compiler, "-O2", "-o", program, Path(__file__).with_name("writer.c")], check=True)
+    if shutil.which("gcc"):
+        program = compiled(scratch)
         sides[C_LOOP] = partial(in_fresh_folder, scratch, {}, program, pack, after=(str(WORKERS),))
     return sides
+
+
+def compiled(scratch: Path) -> Path:
+    """The C loop."""
+    program = scratch / "writer"
+    subprocess.run(["gcc", "-O2", "-o", program, Path(__file__).with_name("writer.c")], check=True)
+    return program
 
 
 def in_fresh_folder(

@@ -54,8 +54,8 @@ class Measured:
 def rows(scale: Scale) -> Iterator[Row]:
     if scale.large_bytes is None or psutil.disk_usage(str(scale.disk)).free < _ROOM * scale.large_bytes:
         return
-    with fresh_folder(scale.disk) as scratch:
-        small, large = measure(scratch, scale.large_bytes // 10, scale.large_bytes)
+    with fresh_folder(scale.disk) as scratch, stack.running(scratch) as run:
+        small, large = measure(run, scratch / "bucket", scale.large_bytes // 10, scale.large_bytes)
     size = f"{scale.large_bytes / 1e9:g} GB of {data.LARGE_LINE // 1000} KB lines"
     growth = (large.peak.bytes - BYTES_A_KEY * (large.keys - small.keys)) / small.peak.bytes
     yield Row(
@@ -80,9 +80,8 @@ def rows(scale: Scale) -> Iterator[Row]:
     )
 
 
-def measure(scratch: Path, *sizes: int) -> list[Measured]:
-    bucket = scratch / "bucket"
-    with stack.running(scratch) as run, run.serve() as (url, _):
+def measure(run: Stack, bucket: Path, *sizes: int) -> list[Measured]:
+    with run.serve() as (url, _):
         return [_measure(run, bucket, url, size) for size in sizes]
 
 
