@@ -34,8 +34,16 @@ class Fault(StrEnum):
     SLOW_DELIVERY = "delivery slow"
 
 
-# After these RQ's own locks and heartbeats are waited for: up to a minute until a pause between two tries ends.
-SLOW_TO_HEAL = frozenset({Fault.WORKER_KILLED, Fault.SCHEDULER_KILLED, Fault.POOL_KILLED})
+# These may take RQ's scheduler with them, whose lock outlives it by a minute: so long a pause between two tries may be.
+SLOW_TO_HEAL = frozenset(
+    {
+        Fault.WORKER_KILLED,
+        Fault.SCHEDULER_KILLED,
+        Fault.POOL_KILLED,
+        Fault.REDIS_KILLED,
+        Fault.REDIS_RESTARTED,
+    }
+)
 OF_PROCESSES = frozenset(list(Fault)[: list(Fault).index(Fault.CUT)])
 
 _WEIGHTS = {

@@ -20,7 +20,7 @@ from tests.support.gemini import Gemini
 from tests.support.processes import Process
 
 WORKERS = 3
-RECONCILE_SECONDS = 15
+RECONCILE_SECONDS = 8
 
 # How long to look for somebody at work before a kill is let go.
 _PREY_SECONDS = 2.0
