@@ -12,7 +12,7 @@ from rq.job import Job
 
 from workers import commit, contract, fanout, strangers
 from workers.contract import Announced, Trigger
-from workers.errors import Permanent, Unreadable, WorkerError
+from workers.errors import Permanent, Transient, Unreadable, WorkerError
 from workers.gemini import Gemini
 from workers.process import Result, Tools, process
 from workers.process import fan_out_part as fan_out_one
@@ -171,8 +171,13 @@ def _guarded(job: Job, batch: str, step: Callable[[], None]) -> Retry | None:
             seconds=decision.seconds,
             reason=repr(str(error)),
         )
-        return Retry(max=_FOREVER, interval=decision.seconds)
+        return Retry(max=_FOREVER, interval=decision.seconds + _to_the_full_second(error))
     return None
+
+
+def _to_the_full_second(error: WorkerError) -> int:
+    """RQ cuts the fraction off the moment of the next try, which may so come before the one that Gemini asked for."""
+    return 1 if isinstance(error, Transient) and error.retry_after else 0
 
 
 def _job() -> Job:
