@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from workers import layout
+from workers.batch import State
 from workers.errors import Incomplete
 from workers.fanout import USAGE_FIELDS, Tally, read_tally
-from workers.gemini import State
 from workers.lines import lines
 from workers.parts import Piece, Split, read_split
 from workers.plan import Plan, read_plan

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import IO
 
 from workers import layout, manifest
+from workers.batch import State
 from workers.commit import PartSummary, Summary
 from workers.findings import Findings, Kind
-from workers.gemini import State
 from workers.keys import KeyCounter, digest
 from workers.ledger import Ledger
 from workers.lines import lines

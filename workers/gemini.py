@@ -9,74 +9,22 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from enum import StrEnum
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import msgspec
 
-from workers.contract import parse_batch_id
+from workers.batch import Batch, integer, parse_batch
 from workers.errors import GeminiUnavailable, KeyRefused, Permanent, ResultsGone, Unreadable
 from workers.settings import Secret
 
 logger = logging.getLogger("workers")
 
-# Result files live 48 hours from the end of their batch (Files API).
-FILE_LIFE_SECONDS = 48 * 3600
-
 _FILE_NAME = re.compile(r"(?:files/)?([A-Za-z0-9][A-Za-z0-9_-]{0,127})")
-_FILE_FIELDS = {"responsesfile", "filename"}
-_INLINE_FIELDS = {"inlinedresponses", "inlinedembedcontentresponses"}
 _HEALS = {408, 425, 429, 500, 502, 503, 504}
 _CHUNK = 1 << 20
-
-
-class State(StrEnum):
-    PENDING = "pending"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    EXPIRED = "expired"
-
-
-_FINAL = {State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED}
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """A batch as Gemini answers it. `inline` holds the elements as they came; `error` and `stats` are JSON values."""
-
-    id: str
-    state: State
-    display_name: str | None
-    model: str | None
-    created_at: str | None
-    ended_at: str | None
-    stats: Any
-    error: Any
-    result_file: str | None
-    inline: list[msgspec.Raw] | None
-
-    @property
-    def final(self) -> bool:
-        return self.state in _FINAL
-
-    @property
-    def expected(self) -> int | None:
-        """How many results Gemini itself counts, where it says so."""
-        return self._counted("requestCount")
-
-    @property
-    def succeeded_results(self) -> int | None:
-        """How many good answers Gemini itself counts, where it says so."""
-        return self._counted("successfulRequestCount")
-
-    def _counted(self, name: str) -> int | None:
-        return _integer(self.stats.get(name)) if isinstance(self.stats, dict) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,35 +51,13 @@ class _Webhooks(msgspec.Struct):
     next_page_token: str = ""
 
 
-class _Metadata(msgspec.Struct, rename="camel"):
-    model: str | None = None
-    display_name: str | None = None
-    create_time: str | None = None
-    end_time: str | None = None
-    update_time: str | None = None
-    batch_stats: Any = None
-    state: str | None = None
-    output: msgspec.Raw = msgspec.Raw()
-
-
-class _Operation(msgspec.Struct):
-    name: str = ""
-    metadata: _Metadata | None = None
-    done: bool = False
-    error: Any = None
-    response: msgspec.Raw = msgspec.Raw()
-
-
 class _Page(msgspec.Struct, rename="camel"):
     operations: list[msgspec.Raw] = []
     next_page_token: str = ""
 
 
-_operation = msgspec.json.Decoder(_Operation)
 _page = msgspec.json.Decoder(_Page)
 _webhooks = msgspec.json.Decoder(_Webhooks)
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_elements = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,105 +210,15 @@ class Gemini:
         return answer
 
 
-def parse_batch(body: bytes | bytearray | memoryview, asked: str) -> Batch:
-    """A batch from the JSON of its operation; `asked` is its id where the answer does not name it.
-
-    Every spelling that was seen is accepted: BATCH_STATE_* and JOB_STATE_*, the output at `response` and at
-    `metadata.output`, file names as responsesFile, responses_file, fileName and file_name.
-
-    Raises:
-        Permanent: the answer is no batch.
-    """
-    try:
-        operation = _operation.decode(body)
-        file, inline = _output(operation.response)
-        metadata = operation.metadata or _Metadata()
-        if file is None and inline is None:
-            file, inline = _output(metadata.output)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        raise Permanent("Gemini's answer is no batch: it could not be read.") from None
-    return Batch(
-        id=asked or parse_batch_id(operation.name) or "",
-        state=_state(metadata.state, operation, has_output=file is not None or inline is not None),
-        display_name=metadata.display_name,
-        model=metadata.model,
-        created_at=metadata.create_time,
-        ended_at=metadata.end_time or metadata.update_time,
-        stats=metadata.batch_stats,
-        error=operation.error,
-        result_file=file,
-        inline=inline,
-    )
-
-
-def timestamp(text: str | None) -> float | None:
-    """Seconds since 1970 of an RFC 3339 time with up to nine decimals; None where it is none."""
-    if not text:
-        return None
-    try:
-        parsed = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
-    except ValueError:
-        return None
-    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
-
-
-def _state(text: str | None, operation: _Operation, *, has_output: bool) -> State:
-    name = (text or "").removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_").lower()
-    if name == "partially_succeeded":
-        return State.SUCCEEDED
-    if name in set(State):
-        return State(name)
-    if operation.done and operation.error:
-        return State.FAILED
-    return State.SUCCEEDED if operation.done and has_output else State.RUNNING
-
-
-def _output(raw: msgspec.Raw) -> tuple[str | None, list[msgspec.Raw] | None]:
-    members = _object(raw)
-    for name, value in members.items():
-        if _plain(name) in _FILE_FIELDS:
-            file = msgspec.json.decode(value)
-            if isinstance(file, str) and file:
-                return file, None
-    for name, value in members.items():
-        if _plain(name) in _INLINE_FIELDS:
-            return None, _inlined(value)
-    return None, None
-
-
-def _inlined(raw: msgspec.Raw) -> list[msgspec.Raw]:
-    if bytes(memoryview(raw)[:1]) == b"[":
-        return _elements.decode(raw)
-    for name, value in _object(raw).items():
-        if _plain(name) in _INLINE_FIELDS:
-            return _elements.decode(value)
-    return []
-
-
-def _object(raw: msgspec.Raw) -> dict[str, msgspec.Raw]:
-    return _members.decode(raw) if bytes(memoryview(raw)[:1]) == b"{" else {}
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", "").lower()
-
-
-def _integer(value: Any) -> int | None:
-    try:
-        return int(value)
-    except (TypeError, ValueError):
-        return None
-
-
 def _download(answer: httpx.Response) -> Download:
     if answer.headers.get("content-encoding", "identity") != "identity":
         raise GeminiUnavailable("Gemini sent the result file compressed although plain bytes were asked for.")
-    start, length = 0, _integer(answer.headers.get("content-length"))
+    start, length = 0, integer(answer.headers.get("content-length"))
     if answer.status_code == 206:
         found = re.fullmatch(r"bytes ([0-9]+)-[0-9]+/([0-9]+|\*)", answer.headers.get("content-range", ""))
         if not found:
             raise GeminiUnavailable("Gemini answered a range request without saying which range it sent.")
-        start, length = int(found[1]), _integer(found[2])
+        start, length = int(found[1]), integer(found[2])
     return Download(start, length, answer.headers.get("etag"), _chunks(answer))
 
 

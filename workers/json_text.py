@@ -19,6 +19,7 @@ _SPACE = re.compile(rb"[ \t\r\n]*+")
 _SCALAR = re.compile(rb"[^ \t\r\n,\]}]++")
 _MARK = re.compile(rb'["\[\]{}]')
 _STRING_OR_REST = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_STRING_OR_SPACE = re.compile(rb'("[^"\\]*+(?:\\.[^"\\]*+)*+")|[ \t\r\n]++', re.DOTALL)
 _LONE_SURROGATE = re.compile(
     rb"(?:[^\\]++|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\(?!u[dD][89a-fA-F]).)*+"
     rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}",
@@ -61,6 +62,14 @@ def is_too_deep(line: bytes) -> bool:
 def has_lone_surrogate(text: bytes) -> bool:
     """Whether an escape stands for half a character. The text need not be valid JSON."""
     return _LONE_SURROGATE.match(text) is not None
+
+
+def compact(text: bytes | memoryview) -> bytes:
+    """JSON without white space between its tokens, otherwise as it came; however deep it nests."""
+    try:
+        return msgspec.json.format(text, indent=-1)
+    except RecursionError:
+        return _STRING_OR_SPACE.sub(rb"\1", bytes(text))
 
 
 def _end(pattern: re.Pattern[bytes], line: bytes, at: int) -> int:

@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 
 from workers import layout
+from workers.batch import Batch, State
 from workers.contract import Trigger
-from workers.gemini import Batch, State
 from workers.storage import Bucket
 
 

@@ -12,10 +12,11 @@ from typing import Any, Protocol
 import msgspec
 
 from workers import commit, parts
+from workers.batch import Batch, State, timestamp
 from workers.contract import Announced, Trigger
 from workers.errors import NotReady, Transient, WorkerError
 from workers.fanout import fan_out, read_tally
-from workers.gemini import Batch, Gemini, State, timestamp
+from workers.gemini import Gemini
 from workers.parts import Part
 from workers.plan import Plan, plan_of, read_plan, write_plan
 from workers.sources import Source, source_of

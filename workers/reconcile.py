@@ -13,8 +13,9 @@ import msgspec
 from redis import Redis
 
 from workers import commit, contract, layout
+from workers.batch import FILE_LIFE_SECONDS, Batch, State, timestamp
 from workers.contract import Announcement, Outcome, Trigger
-from workers.gemini import FILE_LIFE_SECONDS, Batch, State, Webhook, timestamp
+from workers.gemini import Webhook
 from workers.process import Tools
 
 logger = logging.getLogger("workers")

@@ -4,8 +4,8 @@ import random
 import time
 from dataclasses import dataclass
 
+from workers.batch import FILE_LIFE_SECONDS
 from workers.errors import Transient, Unreadable, WorkerError
-from workers.gemini import FILE_LIFE_SECONDS
 
 _FIRST_SECONDS = 1.0
 _LONGEST_SECONDS = 900.0

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import msgspec
 
+from workers import json_text
+from workers.batch import Batch
 from workers.errors import GeminiUnavailable
-from workers.gemini import Batch, Download, Gemini
+from workers.gemini import Download, Gemini
 
 _RECONNECTS = 5
 _RECONNECT_SECONDS = 0.5
@@ -96,7 +98,7 @@ class InlineSource:
 
     def _lines(self) -> Iterator[bytes]:
         for element in self.elements:
-            yield msgspec.json.format(memoryview(element), indent=-1) + b"\n"
+            yield json_text.compact(memoryview(element)) + b"\n"
 
 
 Source = FileSource | InlineSource

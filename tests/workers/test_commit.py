@@ -13,10 +13,10 @@ import pytest
 
 from tests.support.deployment import contents, result_line
 from workers import commit, layout, parts
+from workers.batch import State
 from workers.contract import Trigger
 from workers.errors import Incomplete
 from workers.fanout import Tally, fan_out
-from workers.gemini import State
 from workers.plan import Plan, read_plan, write_plan
 from workers.sources import InlineSource
 from workers.storage import Bucket, open_bucket

@@ -17,9 +17,10 @@ from tests.support.gemini import API_KEY
 from tests.support.gemini import Gemini as Emulator
 from tests.support.waiting import wait_until
 from workers import commit, layout
+from workers.batch import State
 from workers.contract import Announced, Trigger
 from workers.errors import GeminiUnavailable, Incomplete, KeyRefused, NotReady, ResultsGone, Unreadable
-from workers.gemini import Gemini, State
+from workers.gemini import Gemini
 from workers.process import LATE_OUTPUT_SECONDS, Result, Tools, fan_out_part, process
 from workers.settings import Secret
 from workers.storage import open_bucket

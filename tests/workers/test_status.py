@@ -12,8 +12,8 @@ from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from workers import commit, contract, layout, status
+from workers.batch import State
 from workers.contract import Announcement, Trigger
-from workers.gemini import State
 from workers.parts import Piece, Split
 from workers.plan import Plan
 from workers.storage import Bucket, open_bucket

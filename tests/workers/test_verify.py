@@ -13,11 +13,11 @@ import pytest
 from tests.support.deployment import result_line
 from tests.support.s3 import S3
 from workers import commit, layout, parts
+from workers.batch import State
 from workers.contract import Trigger
 from workers.fanout import fan_out
 from workers.findings import SHOWN, Findings, Kind
 from workers.folder import Folder
-from workers.gemini import State
 from workers.ledger import Call, Ledger
 from workers.plan import Plan, write_plan
 from workers.requests import judge

@@ -13,9 +13,9 @@ from google import genai
 from tests.support.deployment import Deployment, result_line
 from tests.support.waiting import wait_until
 from workers import commit, parts
+from workers.batch import State
 from workers.contract import Trigger
 from workers.fanout import fan_out
-from workers.gemini import State
 from workers.plan import Plan, write_plan
 from workers.sources import InlineSource
 from workers.storage import open_bucket
