@@ -4,9 +4,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from typing import Any, NoReturn
+from contextlib import closing
+from typing import Any
 
 import click
 import msgspec
@@ -18,8 +17,9 @@ from rich.table import Table
 
 from workers import commit, contract, parts
 from workers import status as status_of
+from workers.command_line import batch_id, fail, told
 from workers.contract import Announced, Announcement, Outcome, Trigger
-from workers.errors import SettingsError, WorkerError
+from workers.errors import SettingsError
 from workers.fanout import fan_out
 from workers.jobs import prepare
 from workers.process import Result, Tools
@@ -40,7 +40,7 @@ def work(workers: int, *, burst: bool) -> None:
     """Run workers that fetch finished batches, fan them out to the bucket and commit them."""
     from workers.worker import run_pool  # noqa: PLC0415 - RQ's worker is not needed by the other commands
 
-    with _told():
+    with told():
         settings = Settings.load(os.environ)
         connection = _redis(settings.redis_url)
         _log_lines()
@@ -52,18 +52,18 @@ def work(workers: int, *, burst: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print batch.json.")
 def process(batch: str, *, as_json: bool) -> None:
     """Process one batch here and now, in the foreground, without Redis or workers."""
-    batch = _batch_id(batch)
-    with _told():
+    batch = batch_id(batch)
+    with told():
         tools = prepare(Settings.load(os.environ))
         with closing(tools.gemini), _progress() as progress:
             here = _Here(tools, progress)
             result = process_one(tools, here, batch, Announced(frozenset({Trigger.PROCESS}), 1, None))
             here.finish_parts(batch)
         if result is Result.LEFT_ALONE:
-            _fail(f"{batch} is left alone: its display name does not match BATCH_DISPLAY_NAME.")
+            fail(f"{batch} is left alone: its display name does not match BATCH_DISPLAY_NAME.")
         summary = commit.read_summary(tools.bucket, batch)
         if summary is None:
-            _fail(f"{batch} was not committed; run the command again.")
+            fail(f"{batch} was not committed; run the command again.")
         if as_json:
             click.echo(commit.encoded(summary).decode(), nl=False)
             return
@@ -81,8 +81,8 @@ def process(batch: str, *, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def replay(batch: str, *, as_json: bool) -> None:
     """Enqueue a batch again, also after it failed for good. Only what is missing is done."""
-    batch = _batch_id(batch)
-    with _told():
+    batch = batch_id(batch)
+    with told():
         connection = _redis(redis_url(os.environ))
         outcome = contract.announce(connection, [Announcement(batch, Trigger.REPLAY)])[0]
         if as_json:
@@ -98,8 +98,8 @@ def replay(batch: str, *, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def status(batch: str | None, *, as_json: bool) -> None:
     """Show one batch, or what waits, runs, failed and was committed lately."""
-    batch = _batch_id(batch) if batch else None
-    with _told():
+    batch = batch_id(batch) if batch else None
+    with told():
         connection = _redis(redis_url(os.environ))
         bucket = open_bucket(storage_url(os.environ), os.environ)
         found = (
@@ -114,14 +114,14 @@ def status(batch: str | None, *, as_json: bool) -> None:
     else:
         _show_overview(found)
     if batch and found["state"] == "unknown":
-        _fail(f"Nothing is known of {batch}: it was neither announced nor committed.")
+        fail(f"Nothing is known of {batch}: it was neither announced nor committed.")
 
 
 @click.command(name="reconcile", epilog="Example: batch-receiver reconcile")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def reconcile_now(*, as_json: bool) -> None:
     """Ask Gemini for batches that ended without our being told, and enqueue those that are not in the bucket."""
-    with _told():
+    with told():
         settings = Settings.load(os.environ)
         connection = _redis(settings.redis_url)
         report = reconcile(prepare(settings), connection, reenable=settings.reconcile_reenable)
@@ -169,13 +169,6 @@ class _Here:
         self.finish(batch)
 
 
-def _batch_id(text: str) -> str:
-    batch = contract.parse_batch_id(text)
-    if batch is None:
-        raise click.BadParameter("a batch is batches/<id> or the bare id.", param_hint="BATCH")
-    return batch
-
-
 def _redis(url: str) -> Redis:
     """A connection that answers. Raises `SettingsError` where Redis does not."""
     try:
@@ -184,25 +177,6 @@ def _redis(url: str) -> Redis:
     except (RedisError, ValueError) as error:
         raise SettingsError(f"Redis does not answer ({type(error).__name__}): check REDIS_URL.") from None
     return connection
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Errors as one sentence on standard error: 2 for a wrong setting, 1 for the rest."""
-    try:
-        yield
-    except SettingsError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(2)
-    except WorkerError as error:
-        _fail(str(error))
-    except RedisError as error:
-        _fail(f"Redis did not answer as it should ({type(error).__name__}).")
-
-
-def _fail(sentence: str) -> NoReturn:
-    click.echo(f"Error: {sentence}", err=True)
-    sys.exit(1)
 
 
 def _log_lines() -> None:

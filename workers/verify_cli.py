@@ -4,17 +4,15 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 import click
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from workers import contract
-from workers.errors import SettingsError, WorkerError
+from workers.command_line import batch_id, told
 from workers.examination import Advance
 from workers.findings import OF_THE_BUCKET, Kind
 from workers.settings import storage_url
@@ -63,11 +61,9 @@ def verify_batch(batch: str, requests: Path | None, resubmit: Path | None, *, as
     Exits 0 when the bucket is intact and, with --input, every request is known to have a good answer; 1 when
     anything is missing, damaged, stray or left over, or a request has no good answer, no key, or can't be read.
     """
-    identifier = contract.parse_batch_id(batch)
-    if identifier is None:
-        raise click.BadParameter("a batch is batches/<id> or the bare id.", param_hint="BATCH")
+    identifier = batch_id(batch)
     _check_files(requests, resubmit)
-    with _told():
+    with told():
         bucket = open_bucket(storage_url(os.environ), os.environ)
         with _Bar() as bar:
             report = verify(bucket, identifier, requests=requests, resubmit=resubmit, stage=bar.stage)
@@ -172,21 +168,3 @@ class _Bar:
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Errors as one sentence on standard error: 2 for a wrong setting, 1 for the rest."""
-    try:
-        yield
-    except SettingsError as error:
-        _end(str(error), 2)
-    except WorkerError as error:
-        _end(str(error), 1)
-    except OSError as error:
-        _end(f"{error.filename or 'a file'}: {error.strerror}.", 1)
-
-
-def _end(sentence: str, code: int) -> NoReturn:
-    click.echo(f"Error: {sentence}", err=True)
-    sys.exit(code)

@@ -1,0 +1,40 @@
+"""What the workers' commands have in common: a batch as an argument, and errors as one sentence."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import click
+from redis.exceptions import RedisError
+
+from workers import contract
+from workers.errors import SettingsError, WorkerError
+
+
+def batch_id(text: str) -> str:
+    """The bare id of `batches/<id>` or `<id>`. Raises `click.BadParameter`."""
+    batch = contract.parse_batch_id(text)
+    if batch is None:
+        raise click.BadParameter("a batch is batches/<id> or the bare id.", param_hint="BATCH")
+    return batch
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Errors as one sentence on standard error, and the exit code: 2 for a wrong setting, 1 for the rest."""
+    try:
+        yield
+    except SettingsError as error:
+        fail(str(error), code=2)
+    except WorkerError as error:
+        fail(str(error))
+    except RedisError as error:
+        fail(f"Redis did not answer as it should ({type(error).__name__}).")
+    except OSError as error:
+        fail(f"{error.filename or 'a file'}: {error.strerror}.")
+
+
+def fail(sentence: str, *, code: int = 1) -> NoReturn:
+    click.echo(f"Error: {sentence}", err=True)
+    sys.exit(code)
