@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from bench import data, stack
-from bench.measure import Side, fresh_folder, take_turns, timed_process
+from bench.measure import Place, Side, fresh_folder, take_turns, timed_process
 from bench.scale import Scale
 from bench.stack import Results, Stack
 from bench.table import Row, compared
@@ -38,48 +38,47 @@ _LIMITS = {
 
 
 def rows(scale: Scale) -> Iterator[Row]:
-    for place, parent, least in (
-        ("RAM disk", scale.ram, _RAM_LEAST),
+    for where, parent, least in (
         ("disk", scale.disk, _DISK_LEAST),
+        ("RAM disk", scale.ram, _RAM_LEAST),
     ):
         if parent is None:
             continue
         with fresh_folder(parent) as folder:
-            taken = measure(folder, scale.folder_keys, scale.rounds)
-        what = f"{scale.folder_keys:,} objects to a folder, {place}"
+            taken = measure(Place(folder, keeps=parent is scale.disk), scale.folder_keys, scale.rounds)
+        what = f"{scale.folder_keys:,} objects to a folder, {where}"
         for rival, theirs in taken.items():
             if rival != OURS:
                 yield compared(what, taken[OURS], rival, theirs, limit=_LIMITS[rival], least=least.get(rival))
 
 
-def measure(scratch: Path, keys: int, rounds: int) -> dict[str, list[float]]:
-    """The seconds of each side; all files are below `scratch`, and so on its file system."""
-    bucket = (scratch / "bucket").as_uri()
-    source, pack = scratch / "source.jsonl", scratch / "documents"
+def measure(place: Place, keys: int, rounds: int) -> dict[str, list[float]]:
+    """The seconds of each side."""
+    source, pack = place.root / "source.jsonl", place.root / "documents"
     data.write_file(source, data.result_lines(keys))
     data.write_pack(pack, data.result_lines(keys))
-    with stack.running(scratch) as run:
+    with stack.running(place.root) as run:
         results = run.store(data.result_lines(keys), keys)
         sides: dict[str, Side] = {
-            OURS: partial(ours, run, results, bucket, WORKERS),
-            ONE_WORKER: partial(ours, run, results, bucket, 1),
-            **rivals(run, results, scratch, source, pack),
+            OURS: partial(ours, run, results, place, WORKERS),
+            ONE_WORKER: partial(ours, run, results, place, 1),
+            **rivals(run, results, place, source, pack),
         }
         return take_turns(sides, rounds)
 
 
-def ours(run: Stack, results: Results, bucket: str, workers: int, **settings: str) -> float:
+def ours(run: Stack, results: Results, place: Place, workers: int, **settings: str) -> float:
     """From the announcement to `batch.json`, by workers that are idle."""
     batch = run.new_batch(results)
-    with run.work(workers, bucket, **settings):
-        seconds = run.seconds_to_commit(bucket, batch)
-        stack.remove_batch(bucket, batch)
+    with place.folder() as bucket, run.work(workers, bucket.as_uri(), **settings):
+        seconds = run.seconds_to_commit(bucket.as_uri(), batch)
+        stack.wait_until_tidy(bucket.as_uri(), batch)
     return seconds
 
 
-def rivals(run: Stack, results: Results, scratch: Path, source: Path, pack: Path) -> dict[str, Side]:
+def rivals(run: Stack, results: Results, place: Place, source: Path, pack: Path) -> dict[str, Side]:
     """Those that this machine has the tools for."""
-    loop = partial(in_fresh_folder, scratch, run.gemini.env, "bench.rivals")
+    loop = partial(in_fresh_folder, place, run.gemini.env, "bench.rivals")
     sides: dict[str, Side] = {
         DOCUMENTATION: partial(loop, "documentation_loop", results.file),
         STREAMING: partial(loop, "streaming_loop", results.file),
@@ -87,10 +86,10 @@ def rivals(run: Stack, results: Results, scratch: Path, source: Path, pack: Path
         BARE_PROCESSES: partial(loop, "bare_writes", pack, after=(str(WORKERS), str(THREADS))),
     }
     if shutil.which("split"):
-        sides[SPLIT] = partial(split, scratch, source)
+        sides[SPLIT] = partial(split, place, source)
     if shutil.which("gcc"):
-        program = compiled(scratch)
-        sides[C_LOOP] = partial(in_fresh_folder, scratch, {}, program, pack, after=(str(WORKERS),))
+        program = compiled(place.root)
+        sides[C_LOOP] = partial(in_fresh_folder, place, {}, program, pack, after=(str(WORKERS),))
     return sides
 
 
@@ -102,14 +101,14 @@ def compiled(scratch: Path) -> Path:
 
 
 def in_fresh_folder(
-    scratch: Path, env: dict[str, str], *command: str | Path, after: tuple[str, ...] = ()
+    place: Place, env: dict[str, str], *command: str | Path, after: tuple[str, ...] = ()
 ) -> float:
     """Run a program that is told a new folder after its `command` words and says what it took."""
-    with fresh_folder(scratch) as folder:
+    with place.folder() as folder:
         return timed_process(*command, folder, *after, env=env)
 
 
-def split(scratch: Path, source: Path) -> float:
+def split(place: Place, source: Path) -> float:
     """GNU split says nothing, so its start of about a millisecond counts."""
-    with fresh_folder(scratch) as folder:
+    with place.folder() as folder:
         return timed_process("bench.timed", "split", "-l", "1", "-a", "7", "-d", source, f"{folder}/")

@@ -9,7 +9,7 @@ from statistics import median
 import httpx
 
 from bench import data, folder, stack
-from bench.measure import fresh_folder
+from bench.measure import Place, fresh_folder
 from bench.scale import Scale
 from bench.stack import SECRET, post, signed, wait
 from bench.table import Row
@@ -45,7 +45,7 @@ def measure(scratch: Path, batches: int, rounds: int) -> tuple[list[float], list
     ):
         results = run.store(data.result_lines(KEYS), KEYS)
         loop = ("bench.rivals", "documentation_loop", results.file)
-        theirs = [folder.in_fresh_folder(scratch, run.gemini.env, *loop) for _ in range(rounds)]
+        theirs = [folder.in_fresh_folder(Place(scratch), run.gemini.env, *loop) for _ in range(rounds)]
         ours = []
         for _ in range(batches):
             batch = run.new_batch(results)
@@ -55,5 +55,5 @@ def measure(scratch: Path, batches: int, rounds: int) -> tuple[list[float], list
             post(client, url, event)
             wait(summary.exists, "batch.json")
             ours.append(time.perf_counter() - began)
-            wait(lambda batch=batch: not (root / "_work" / batch).exists(), "tidying up")  # type: ignore[misc]
+            stack.wait_until_tidy(root.as_uri(), batch)
     return ours, theirs

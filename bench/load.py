@@ -21,7 +21,7 @@ import uvloop
 from bench.stack import signed
 from emulator.signing import sign_v1
 
-_MOST_PER_SECOND = 20_000
+_MOST_PER_SECOND = 40_000
 _OK = b"HTTP/1.1 200"
 
 

@@ -14,7 +14,7 @@ from bench.table import Row, compared
 from tests.support.s3 import s3_server
 
 BYTES_PER_SECOND = 8_000_000
-DELAY_SECONDS = 0.1
+DELAY_SECONDS = 0.05
 
 _LEAST = 1.6
 _RIVAL = "one worker"
@@ -58,8 +58,7 @@ def slow_bucket(scratch: Path, scale: Scale) -> Row:
         with delayed(port, DELAY_SECONDS) as relay:
             far = replace(server, endpoint=f"http://127.0.0.1:{relay}")
             sides: dict[str, Side] = {
-                str(workers): partial(s3.ours, run, far, results, workers, PART_BYTES="512KiB")
-                for workers in (1, 2)
+                str(workers): partial(s3.ours, run, far, results, workers) for workers in (1, 2)
             }
             taken = take_turns(sides, scale.rounds)
     return compared(

@@ -121,13 +121,17 @@ def folder_of(url: str) -> Path:
     return Path(unquote(urlsplit(url).path))
 
 
-def remove_batch(bucket: str, *batches: str) -> None:
-    """A committed batch, out of a folder, once its workers have tidied up."""
-    root = folder_of(bucket)
+def wait_until_tidy(bucket: str, *batches: str) -> None:
+    """Until what committed batches needed on the way is gone from a folder."""
     for batch in batches:
-        work = root / "_work" / batch
-        wait(partial(_is_gone, work), "tidying up")
-        shutil.rmtree(root / batch)
+        wait(partial(_is_gone, folder_of(bucket) / "_work" / batch), "tidying up")
+
+
+def remove_batch(bucket: str, *batches: str) -> None:
+    """Committed batches, out of a folder."""
+    wait_until_tidy(bucket, *batches)
+    for batch in batches:
+        shutil.rmtree(folder_of(bucket) / batch)
 
 
 def _is_gone(folder: Path) -> bool:

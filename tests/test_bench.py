@@ -14,7 +14,7 @@ from rich.console import Console
 
 from bench import acknowledge, data, folder, memory, stack
 from bench import s3 as to_s3
-from bench.measure import fresh_folder, take_turns, timed_process
+from bench.measure import Place, fresh_folder, take_turns, timed_process
 from bench.slow_bucket import delayed
 from bench.stack import Stack
 from bench.table import Row, compared, save, show
@@ -49,7 +49,7 @@ def test_result_lines_are_always_the_same_and_of_the_size_asked_for() -> None:
 
 
 def test_every_side_of_the_folder_row_runs_and_leaves_nothing(tmp_path: Path) -> None:
-    taken = folder.measure(tmp_path, KEYS, rounds=1)
+    taken = folder.measure(Place(tmp_path), KEYS, rounds=1)
 
     assert {
         "ours",
