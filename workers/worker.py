@@ -7,6 +7,7 @@
 
 import contextlib
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -243,6 +244,9 @@ class _Pool(WorkerPool):
 def run_pool(settings: Settings, connection: Redis, workers: int, *, burst: bool) -> None:
     """Run workers until SIGTERM or SIGINT, or until nothing is left to do where `burst`."""
     jobs.prepare(settings)
+    # Else the first collection of every work-horse would copy all that it inherited.
+    gc.collect()
+    gc.freeze()
     os.register_at_fork(after_in_child=_end_with_parent)
     pool = _Pool(
         [contract.BATCHES, contract.PARTS],
