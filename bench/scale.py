@@ -15,10 +15,10 @@ class Scale:
     s3_keys: int = 10_000
     boto3_keys: int = 2_000
     scaling_keys: int = 10_000
-    slow_keys: int = 10_000
+    slow_keys: int = 3_000
     large_bytes: int | None = 2_000_000_000
     latency_batches: int = 40
-    load_seconds: float = 3.0
+    load_seconds: float = 2.0
 
 
 def quick(disk: Path, ram: Path | None) -> Scale:

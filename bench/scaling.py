@@ -13,8 +13,11 @@ from bench.stack import Results, Stack
 from bench.table import Row, compared
 from tests.support.s3 import s3_server
 
-BYTES_PER_SECOND = 8_000_000
-DELAY_SECONDS = 0.05
+BYTES_PER_SECOND = 5_000_000
+DELAY_SECONDS = 0.03
+# Fewer puts at once and smaller parts than by default: a larger batch than there is time for, in small.
+CONCURRENCY = 8
+PART_BYTES = "512KiB"
 
 _LEAST = 1.6
 _RIVAL = "one worker"
@@ -22,7 +25,7 @@ _RIVAL = "one worker"
 
 def rows(scale: Scale) -> Iterator[Row]:
     for measured in (slow_source, slow_bucket):
-        with fresh_folder(scale.disk) as scratch:
+        with fresh_folder(scale.ram or scale.disk) as scratch:
             yield measured(scratch, scale)
 
 
@@ -58,7 +61,16 @@ def slow_bucket(scratch: Path, scale: Scale) -> Row:
         with delayed(port, DELAY_SECONDS) as relay:
             far = replace(server, endpoint=f"http://127.0.0.1:{relay}")
             sides: dict[str, Side] = {
-                str(workers): partial(s3.ours, run, far, results, workers) for workers in (1, 2)
+                str(workers): partial(
+                    s3.ours,
+                    run,
+                    far,
+                    results,
+                    workers,
+                    PART_BYTES=PART_BYTES,
+                    FANOUT_CONCURRENCY=str(CONCURRENCY),
+                )
+                for workers in (1, 2)
             }
             taken = take_turns(sides, scale.rounds)
     return compared(
@@ -66,7 +78,7 @@ def slow_bucket(scratch: Path, scale: Scale) -> Row:
         taken["2"],
         _RIVAL,
         taken["1"],
-        limit="the bucket's latency: 32 puts at once a worker; splitting and the commit are not shared",
+        limit=f"the bucket's latency: {CONCURRENCY} puts at once a worker; splitting and commit are not shared",
         least=_LEAST,
     )
 
