@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test lint fuzz chaos bench clean
+.PHONY: install demo test test-slow lint fuzz chaos bench clean
 
 install: .venv/.installed  ## create .venv with everything for running and developing
 
@@ -15,7 +15,10 @@ demo: install  ## a signed webhook in, files in a bucket out, all on this machin
 	$(BIN)/batch-receiver demo
 
 test: install  ## the whole test suite, with coverage
-	$(BIN)/pytest --numprocesses 4 --cov --cov-report=term
+	$(BIN)/pytest --numprocesses 4 -m "not slow" --cov --cov-report=term
+
+test-slow: install  ## every benchmark at a small size, and a short chaos run
+	$(BIN)/pytest --numprocesses 2 -m slow
 
 lint: install  ## style, formatting and types
 	$(BIN)/ruff check .

@@ -20,6 +20,8 @@ from bench.stack import Stack
 from bench.table import Row, compared, save, show
 from tests.support.s3 import S3
 
+pytestmark = pytest.mark.slow
+
 KEYS = 30
 
 
