@@ -14,11 +14,11 @@ install: .venv/.installed  ## create .venv with everything for running and devel
 demo: install  ## a signed webhook in, files in a bucket out, all on this machine
 	$(BIN)/batch-receiver demo
 
-test: install  ## the whole test suite, with coverage
+test: install  ## the tests, with coverage
 	$(BIN)/pytest --numprocesses 4 -m "not slow" --cov --cov-report=term
 
-test-slow: install  ## every benchmark at a small size, and a short chaos run
-	$(BIN)/pytest --numprocesses 2 -m slow
+test-slow: install  ## single faults, a short chaos run, every benchmark at a small size
+	$(BIN)/pytest --numprocesses 3 -m slow
 
 lint: install  ## style, formatting and types
 	$(BIN)/ruff check .

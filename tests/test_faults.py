@@ -44,6 +44,8 @@ from workers.settings import Secret
 from workers.worker import HEARTBEAT_SECONDS, ORPHANS, OwnQueue, requeue_orphans
 
 # Two minutes are promised, less some seconds for the commit itself.
+pytestmark = pytest.mark.slow
+
 TAKEN_UP_SECONDS = 110.0
 PARTS = {"PART_BYTES": "50000"}
 NOW = 1_700_000_000.0
