@@ -37,6 +37,10 @@ class Tools:
     display_name: str = "*"
     reenable_webhooks: bool = False
 
+    def wants(self, batch: Batch) -> bool:
+        """Whether a batch of this display name is ours to process."""
+        return fnmatch.fnmatchcase(batch.display_name or "", self.display_name)
+
 
 class Dispatch(Protocol):
     """How the steps after the splitter are brought on: as jobs, or here and now."""
@@ -63,11 +67,12 @@ def process(tools: Tools, dispatch: Dispatch, batch: str, said: Announced) -> Re
         Unreadable: this key can't read it.
         Transient, Permanent: from Gemini or the bucket.
     """
-    if _is_done(tools.bucket, batch):
-        return Result.ALREADY_COMMITTED
     committed = commit.read_summary(tools.bucket, batch)
+    if committed and committed.state is State.SUCCEEDED:
+        commit.tidy(tools.bucket, committed)
+        return Result.ALREADY_COMMITTED
     seen = tools.gemini.batch(batch)
-    if not fnmatch.fnmatchcase(seen.display_name or "", tools.display_name):
+    if not tools.wants(seen):
         return Result.LEFT_ALONE
     if not seen.final:
         raise NotReady(f"Gemini says that the batch is {seen.state}.")

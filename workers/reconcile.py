@@ -4,7 +4,6 @@ Cheap when there is nothing to do: a page of the list per hundred batches, one l
 that was not seen committed before, no download.
 """
 
-import fnmatch
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -116,7 +115,7 @@ def _recent(tools: Tools, report: Report, now: float) -> Iterator[Batch]:
         if not batch.id or not batch.final or (ended is not None and ended < now - FILE_LIFE_SECONDS):
             continue
         report.final += 1
-        if fnmatch.fnmatchcase(batch.display_name or "", tools.display_name):
+        if tools.wants(batch):
             yield batch
         else:
             report.other_names += 1
