@@ -54,7 +54,7 @@ def assert_unavailable(answer: Answer) -> None:
 def deliver_in_time(receiver: Receiver, batch: str = "abc") -> Answer:
     started = time.monotonic()
     answer = receiver.deliver(batch)
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 2.2
     return answer
 
 
@@ -195,7 +195,7 @@ def test_a_call_that_is_stuck_does_not_hold_up_the_next() -> None:
         await asyncio.sleep(0)
         started = time.monotonic()
         assert await intake.announce(announcement("next")) is Outcome.ACCEPTED
-        assert time.monotonic() - started < 1.6
+        assert time.monotonic() - started < 1
         with pytest.raises(QueueUnavailable, match="in time"):
             await first
         stuck.set()

@@ -309,4 +309,4 @@ def test_outside_of_a_worker_jobs_point_to_the_foreground_command() -> None:
     with pytest.raises(RuntimeError, match="batch-receiver process"):
         jobs.process_batch("abc")
 
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 1
