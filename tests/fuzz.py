@@ -25,7 +25,8 @@ from receiver.public_keys import PublicKeys
 from receiver.signatures import Keys, parse_secrets, verify
 from tests.receiver import signing
 from tests.support.processes import Process
-from workers.results import manifest_line, parse, render
+from workers.json_text import is_utf8
+from workers.results import key_of, manifest_line, parse, render
 
 SLOWEST_SECONDS = 5.0
 
@@ -76,7 +77,10 @@ def mutated(rng: random.Random, seed: bytes) -> bytes:
 
 def fuzz_line(rng: random.Random) -> bytes:
     line = mutated(rng, rng.choice(LINES))
-    rendered = render(parse(line), 3, rng.choice((1, 2)))
+    parsed = parse(line)
+    if is_utf8(line):
+        assert key_of(line) == parsed.key
+    rendered = render(parsed, 3, rng.choice((1, 2)))
     json.loads(rendered.document)
     json.loads(manifest_line(rendered, "raw/part-00000.jsonl", 0, len(line), has_object=True))
     assert "/" not in rendered.name

@@ -1,12 +1,13 @@
 """Cutting a stream of bytes into lines, in memory that does not grow with the stream."""
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from workers.results import LINE_LIMIT_BYTES, is_blank
 
 
-class RawLine(NamedTuple):
+class RawLine(Struct, frozen=True, gc=False):
     """One line: where it starts, its bytes without the line end, and those bytes unless they are over the limit."""
 
     offset: int
@@ -28,16 +29,18 @@ class LineCutter:
         self._size = 0
 
     def feed(self, chunk: bytes) -> Iterator[RawLine]:
-        pieces = chunk.split(b"\n")
-        rest = pieces.pop()
+        ended = chunk.split(b"\n")
+        rest = ended.pop()
+        pieces = iter(ended)
+        if ended and self._size:
+            self._hold(next(pieces))
+            yield self._release()
+        limit, offset = self._limit, self._offset
         for piece in pieces:
-            if self._size:
-                self._hold(piece)
-                yield self._release()
-            else:
-                size = len(piece)
-                yield RawLine(self._offset, size, piece if size <= self._limit else None)
-                self._offset += size + 1
+            size = len(piece)
+            yield RawLine(offset, size, piece if size <= limit else None)
+            offset += size + 1
+        self._offset = offset
         self._hold(rest)
 
     def end(self) -> Iterator[RawLine]:

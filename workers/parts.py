@@ -4,15 +4,16 @@ A part is stored when its `part-…json` stands in `_work/`; a restart continues
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from workers import layout
 from workers.errors import Incomplete, Transient
+from workers.json_text import is_utf8
 from workers.keys import NO_KEY, KeyCounter, digest
 from workers.lines import LineCutter, RawLine
-from workers.results import parse
+from workers.results import key_of
 from workers.sources import Identity, Source, skip
 from workers.storage import Bucket
 
@@ -30,9 +31,11 @@ class Part(Piece, frozen=True):
     """What the fan-out needs to know of a raw part. `first_index` is the index of its first line.
 
     `occurrences` names the lines, by their place among those of the part, that repeat a key of an earlier line.
+    `utf8`: all of it is.
     """
 
     first_index: int
+    utf8: bool = False
     occurrences: dict[int, int] = {}
 
 
@@ -193,6 +196,7 @@ class _Splitter:
             lines=len(digests) // len(NO_KEY),
             bytes=size,
             sha256=content.hexdigest(),
+            utf8=keys.utf8,
             occurrences=self._counter.number(digests),
         )
         self._bucket.put(layout.part_keys(self._batch, number), digests, layout.BYTES)
@@ -205,20 +209,25 @@ class _Keys:
     """The key digests of one part's lines, `NO_KEY` for a line without a key, nothing for a blank one."""
 
     def __init__(self, *, ignores_case: bool) -> None:
+        self.utf8 = True
         self._ignores_case = ignores_case
         self._cutter = LineCutter()
         self._digests: list[bytes] = []
 
     def feed(self, chunk: bytes) -> None:
-        for line in self._cutter.feed(chunk):
-            self._take(line)
+        self._take(self._cutter.feed(chunk))
 
     def end(self) -> bytes:
-        for line in self._cutter.end():
-            self._take(line)
+        self._take(self._cutter.end())
         return b"".join(self._digests)
 
-    def _take(self, line: RawLine) -> None:
-        if not line.blank:
-            key = parse(line.data).key if line.data is not None else None
+    def _take(self, lines: Iterable[RawLine]) -> None:
+        for line in lines:
+            if line.blank:
+                continue
+            key = None
+            if line.data is None or not is_utf8(line.data):
+                self.utf8 = False
+            else:
+                key = key_of(line.data)
             self._digests.append(digest(key, ignores_case=self._ignores_case) if key else NO_KEY)

@@ -1,7 +1,7 @@
 """One result line: what it is, and the documents it becomes. Pure: nothing here reads or writes anything.
 
-`parse` is the only place that decides what a line is. Whoever numbers lines and keys and whoever writes
-outputs both ask it, so they agree.
+`parse` is the only place that decides what a line is, and `key_of` a shorter way to the same key. Whoever numbers
+lines and keys and whoever writes outputs both ask here, so they agree.
 """
 
 from collections.abc import Callable, Sequence
@@ -104,6 +104,10 @@ class _Metadata(Struct, gc=False):
     key: Raw = Raw()
 
 
+class _PlainKey(Struct, gc=False):
+    key: str = ""
+
+
 class _Code(Struct, gc=False):
     code: int | None = None
 
@@ -116,6 +120,7 @@ _Known = TypeVar("_Known", _Code, _Message)
 
 
 _decode = msgspec.json.Decoder(_Wire).decode
+_decode_plain_key = msgspec.json.Decoder(_PlainKey).decode
 _decode_metadata = msgspec.json.Decoder(_Metadata).decode
 _decode_string = msgspec.json.Decoder(str).decode
 _decode_text: Callable[[bytes], str | None] = msgspec.json.Decoder(str | None).decode
@@ -127,14 +132,18 @@ def is_blank(line: bytes) -> bool:
     return not line.lstrip(b" \t\r\n")
 
 
-def parse(line: bytes) -> Line:
+def parse(line: bytes, *, known_utf8: bool = False) -> Line:
     """Decide what a line is: one of a result file, or one element of an inline answer.
 
     White space around the object, and so a line end, does not matter. Never raises.
+
+    Args:
+        line: any bytes.
+        known_utf8: somebody has looked already, and it is.
     """
     if len(line) > LINE_LIMIT_BYTES:
         return oversized()
-    if not is_utf8(line):
+    if not known_utf8 and not is_utf8(line):
         return _invalid("the line is not UTF-8")
     if is_too_deep(line):
         return _invalid(f"the line is nested more than {MAX_DEPTH} deep")
@@ -156,6 +165,18 @@ def parse(line: bytes) -> Line:
             # Line ends between tokens would cut the manifest's line in two.
             return Line(Status.FAILED, key, None, bytes(raw).translate(None, b"\r\n"))
     return _invalid("the line has neither response nor error", key)
+
+
+def key_of(line: bytes) -> str | None:
+    """The key that `parse` finds in a line of UTF-8 within the limit: nearly always it is a string of its own."""
+    if not is_too_deep(line):
+        try:
+            key = _decode_plain_key(line).key
+        except (msgspec.DecodeError, RecursionError):
+            key = ""
+        if key:
+            return key
+    return parse(line, known_utf8=True).key
 
 
 def oversized() -> Line:

@@ -22,6 +22,7 @@ from workers.errors import GeminiUnavailable, Incomplete, Transient
 from workers.folder import Folder
 from workers.gemini import Gemini
 from workers.keys import digest
+from workers.lines import LineCutter
 from workers.parts import Part
 from workers.settings import Secret
 from workers.sources import FileSource, Identity, Opened
@@ -182,6 +183,25 @@ def test_an_empty_source_is_a_split_without_parts(bucket: Bucket) -> None:
     assert whole
     assert (whole.parts, whole.lines, whole.raw_bytes) == ([], 0, 0)
     assert parts.all_done(bucket, BATCH)
+
+
+def test_a_part_says_whether_all_of_it_is_utf8(bucket: Bucket) -> None:
+    texts = (b"plain", "\u65e5\u672c".encode(), b"\xff", b"\xed\xa0\x80", b"")
+    source = Content(b"".join(b'{"key":"k","response":{"text":"%b"}}\n' % text for text in texts))
+
+    found = split(bucket, source, part_bytes=1)
+
+    assert [part.utf8 for part in found] == [True, True, False, False, True]
+
+
+def test_a_line_above_the_limit_was_never_looked_at(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LineCutter.__init__, "__defaults__", (30,))
+    source = Content(b'{"key":"k","response":{}}\n{"key":"k","response":{"long":1}}\n{"key":"k"}\n')
+
+    (part,) = split(bucket, source)
+
+    assert not part.utf8
+    assert part.occurrences == {2: 2}
 
 
 def test_a_part_is_stored_before_it_is_told_of(bucket: Bucket) -> None:

@@ -8,7 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from workers import json_text, results
-from workers.results import Status, is_blank, manifest_line, oversized, parse, render
+from workers.json_text import is_utf8
+from workers.results import Status, is_blank, key_of, manifest_line, oversized, parse, render
 
 PART = "raw/part-00000.jsonl"
 
@@ -337,6 +338,9 @@ VALID = of(
 
 def check(line: bytes) -> None:
     parsed = parse(line)
+    if is_utf8(line):
+        assert parse(line, known_utf8=True) == parsed
+        assert key_of(line) == parsed.key
     result = render(parsed, 3, 2)
     document = json.loads(result.document)
     manifest = json.loads(manifest_line(result, PART, 0, len(line), has_object=True))
