@@ -10,11 +10,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import astuple
 
 from workers import layout
 from workers.answers import Usage
 from workers.errors import Incomplete, SettingsError
-from workers.lines import RawLine, lines
+from workers.lines import lines
 from workers.parts import Part, Piece
 from workers.plan import read_plan
 from workers.results import Rendered, manifest_line, oversized, parse, render
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 USAGE_FIELDS = Usage.__struct_fields__
 
-_ENTRIES_AT_ONCE = 256  # A write to the bucket costs as much as making an entry.
+# Of raw lines. To count results and write their entries costs as much for one as for many.
+_GROUP_BYTES = 256 << 10
 
 
 class Tally(msgspec.Struct):
@@ -120,39 +122,45 @@ def _write(
     objects: bool,
 ) -> Tally:
     name = layout.raw_part(part.number)
-    counts: Counter[str] = Counter()
-    reasons: Counter[str] = Counter()
-    usage = dict.fromkeys(USAGE_FIELDS, 0)
+    total = Tally(repeated=len(part.occurrences), dataset=int(table is not None))
+    group: list[Rendered] = []
     entries: list[bytes] = []
-    place = 0
+    place = size = 0
     for line in lines(raw):
         if line.blank:
             continue
-        rendered = _rendered(line, part.first_index + place, part.occurrences.get(place, 1))
+        parsed = parse(line.data, known_utf8=part.utf8) if line.data is not None else oversized()
+        rendered = render(parsed, part.first_index + place, part.occurrences.get(place, 1))
         place += 1
         for medium in rendered.media:
             sink.put(medium.object_name, medium.data, medium.mime_type)
         if objects:
             sink.put(f"{layout.OUTPUTS}/{rendered.name}.json", rendered.document, layout.JSON)
-        entries.append(manifest_line(rendered, name, line.offset, line.length, has_object=objects))
-        if len(entries) == _ENTRIES_AT_ONCE:
-            manifest.write(b"".join(entries))
-            entries.clear()
         if table is not None:
             table.add(rendered, line.offset, line.length)
-        counts[rendered.status] += 1
-        if rendered.finish_label:
-            reasons[rendered.finish_label] += 1
-        if rendered.usage:
-            for field in USAGE_FIELDS:
-                usage[field] += getattr(rendered.usage, field) or 0
+        group.append(rendered)
+        entries.append(manifest_line(rendered, name, line.offset, line.length, has_object=objects))
+        size += line.length
+        if size >= _GROUP_BYTES:
+            total.add(_tally_of(group))
+            manifest.write(b"".join(entries))
+            group, entries, size = [], [], 0
+    total.add(_tally_of(group))
     manifest.write(b"".join(entries))
-    return Tally(place, len(part.occurrences), dict(counts), dict(reasons), usage, int(table is not None))
+    return total
 
 
-def _rendered(line: RawLine, index: int, occurrence: int) -> Rendered:
-    parsed = parse(line.data) if line.data is not None else oversized()
-    return render(parsed, index, occurrence)
+def _tally_of(results: list[Rendered]) -> Tally:
+    usages = [result.usage for result in results if result.usage]
+    columns = zip(*map(astuple, usages), strict=True)
+    return Tally(
+        lines=len(results),
+        counts=Counter(result.status for result in results),
+        finish_reasons=Counter(result.finish_label for result in results if result.finish_label),
+        usage={
+            field: sum(filter(None, column)) for field, column in zip(USAGE_FIELDS, columns, strict=False)
+        },
+    )
 
 
 class _Checked:

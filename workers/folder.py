@@ -16,7 +16,7 @@ from stat import S_ISREG
 from urllib.parse import unquote, urlsplit
 
 from workers.errors import BucketUnavailable, SettingsError, WorkerError
-from workers.sink import Direct, Sink
+from workers.sink import Sink
 from workers.staging import FOLDER as STAGING
 from workers.staging import StagedFile, make_parents, sweep, sync_directory
 from workers.storage import BucketRefused, DiskFull, MissingObject, OutputSink, check_name, check_prefix
@@ -80,7 +80,7 @@ class Folder:
                 return None
         return found.st_size if S_ISREG(found.st_mode) else None
 
-    def read(self, name: str, chunk: int = 1 << 20, start: int = 0) -> Iterator[bytes]:
+    def read(self, name: str, chunk: int = 256 << 10, start: int = 0) -> Iterator[bytes]:
         path = self._path(name)
         with self.translated():
             try:
@@ -149,9 +149,9 @@ class Folder:
         try:
             files = _Files(self, path, descriptor)
             if self.concurrency == 1:
-                yield Direct(files.store)
+                yield files
             else:
-                with Sink(files.store, threads=self.concurrency, group=_GROUP) as sink:
+                with Sink(files.put, threads=self.concurrency, group=_GROUP) as sink:
                     yield sink
             with self.translated():
                 _sync_file_system(descriptor)
@@ -193,45 +193,41 @@ class Folder:
 
 
 class _Files:
-    """Files below one directory, written in place: nobody reads them before the batch is committed."""
+    """`OutputSink` of files below one directory, written in place: nobody reads them before the commit."""
 
     def __init__(self, folder: Folder, path: Path, descriptor: int) -> None:
         self._folder = folder
         self._path = path
         self._descriptor = descriptor
 
-    def store(self, name: str, data: bytes, _content_type: str) -> None:
+    def put(self, name: str, data: bytes, content_type: str) -> None:  # noqa: ARG002 - files keep no type.
+        """See `OutputSink`."""
+        check_name(name)
         try:
-            self._store(name, data)
-        except OSError as error:
-            raise self._folder.translation(error) from error
-
-    def _store(self, name: str, data: bytes) -> None:
-        try:
-            file = self._create(name)
+            try:
+                file = os.open(name, _CREATE, _MODE, dir_fd=self._descriptor)
+            except FileNotFoundError:
+                make_parents(self._folder.root, self._path / name)
+                file = os.open(name, _CREATE, _MODE, dir_fd=self._descriptor)
+            try:
+                written = os.write(file, data)
+                while written < len(data):
+                    written += os.write(file, data[written:])
+            finally:
+                os.close(file)
         except FileExistsError:
             self._replace_if_different(name, data)
-            return
-        try:
-            written = os.write(file, data)
-            while written < len(data):
-                written += os.write(file, data[written:])
-        finally:
-            os.close(file)
-
-    def _create(self, name: str) -> int:
-        try:
-            return os.open(name, _CREATE, _MODE, dir_fd=self._descriptor)
-        except FileNotFoundError:
-            make_parents(self._folder.root, self._path / name)
-            return os.open(name, _CREATE, _MODE, dir_fd=self._descriptor)
+        except OSError as error:
+            raise self._folder.translation(error) from error
 
     def _replace_if_different(self, name: str, data: bytes) -> None:
         """Of a resumed run, or of another worker that is writing the same at this moment."""
         path = self._path / name
-        if path.read_bytes() != data:
-            with StagedFile(self._folder.root, path, self._folder.translated) as staged:
-                staged.write(data)
+        with self._folder.translated():
+            if path.read_bytes() == data:
+                return
+        with StagedFile(self._folder.root, path, self._folder.translated) as staged:
+            staged.write(data)
 
 
 def _sync_file_system(descriptor: int) -> None:

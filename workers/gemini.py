@@ -24,7 +24,7 @@ logger = logging.getLogger("workers")
 
 _FILE_NAME = re.compile(r"(?:files/)?([A-Za-z0-9][A-Za-z0-9_-]{0,127})")
 _HEALS = {408, 425, 429, 500, 502, 503, 504}
-_CHUNK = 1 << 20
+_CHUNK = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,7 +160,7 @@ class ObjectStore:
                 self._missing(error)
                 return None
 
-    def read(self, name: str, chunk: int = 1 << 20, start: int = 0) -> Iterator[bytes]:
+    def read(self, name: str, chunk: int = 256 << 10, start: int = 0) -> Iterator[bytes]:
         """See `Bucket`. Ranges of 8 MiB, so that a slow reader never outlasts a request's timeout."""
         check_name(name)
         missing = MissingObject(f"{name} is not, or no longer, in {self.url}.")

@@ -15,17 +15,6 @@ _GROUPS_A_THREAD = 2
 _Item = tuple[str, bytes, str]
 
 
-class Direct:
-    """`OutputSink` that stores each object at once, in the thread that puts it."""
-
-    def __init__(self, store: Callable[[str, bytes, str], None]) -> None:
-        self._store = store
-
-    def put(self, name: str, data: bytes, content_type: str) -> None:
-        """See `OutputSink`."""
-        self._store(check_name(name), data, content_type)
-
-
 class Sink:
     """`OutputSink` that hands objects in groups to threads; its block ends when all are stored.
 

@@ -21,7 +21,7 @@ FOLDER = ".staging"
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _MODE = 0o666  # less the umask, as open() does.
-_BUFFER = 1 << 20
+_BUFFER = 256 << 10
 # What file systems without hard links answer; there, two creations at the same moment may both succeed.
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 # How often to make a directory again that others remove, as empty, just when it is needed.
