@@ -50,6 +50,7 @@ def connect(url: str) -> Redis:
             socket_connect_timeout=_SOCKET_SECONDS,
             retry=Retry(NoBackoff(), 0),
             max_connections=4 * MAX_CALLS,
+            driver_info=None,  # Else redis-py looks its own version up on the disk for every connection.
         )
         client.connection_pool.make_connection()
     except (ValueError, TypeError):
