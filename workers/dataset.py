@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec.structs import astuple
 
 from workers import layout
 from workers.answers import Usage
@@ -82,6 +83,7 @@ _WRITE_BYTES = 1 << 20
 _EMBEDDING_BYTES = 4 << 20
 _INT32_MAX = 2**31 - 1
 _NO_USAGE = Usage()
+_USAGE_FIELDS = Usage.__struct_fields__
 
 _decode_embedding = msgspec.json.Decoder(list[float]).decode
 
@@ -117,9 +119,15 @@ class Table:
     def __init__(self, file: pq.ParquetWriter, encoder: Executor, plan: Plan, raw_part: str) -> None:
         self._file = file
         self._encoder = encoder
-        self._plan = plan
-        self._raw_part = raw_part
-        self._rows: list[_Row] = []
+        self._constant = {
+            "raw_part": raw_part,
+            "batch": plan.batch,
+            "model": plan.model,
+            "display_name": plan.display_name,
+        }
+        self._results: list[Rendered] = []
+        self._offsets: list[int] = []
+        self._lengths: list[int] = []
         self._bytes = 0
         self._written: Future[None] | None = None
 
@@ -129,68 +137,52 @@ class Table:
         Raises:
             Transient, Permanent: from the bucket, of an earlier row group.
         """
-        response = rendered.response
-        error = rendered.error
-        usage = rendered.usage or _NO_USAGE
-        self._rows.append(
-            (
-                rendered.key,
-                rendered.index,
-                rendered.status,
-                rendered.text if rendered.texts else None,
-                rendered.finish_reason,
-                rendered.block_reason,
-                usage.prompt_tokens,
-                usage.cached_tokens,
-                usage.output_tokens,
-                usage.thoughts_tokens,
-                usage.total_tokens,
-                _int32(rendered.error_code) if error else None,
-                rendered.error_message if error else None,
-                _floats(rendered.embedding) if rendered.embedding else None,
-                [entry.object for entry in rendered.entries if entry.object],
-                offset,
-                length,
-                response,
-            )
-        )
-        self._bytes += _ROW_BYTES + len(response or error or b"") + len(rendered.key or "")
+        self._results.append(rendered)
+        self._offsets.append(offset)
+        self._lengths.append(length)
+        self._bytes += _ROW_BYTES + length
         if self._bytes >= _GROUP_BYTES:
             self._hand_over()
 
     def end(self) -> None:
         """Wait until all is written. Raises like `add`."""
-        if self._rows:
+        if self._results:
             self._hand_over()
         if self._written:
             self._written.result()
 
     def _hand_over(self) -> None:
         group = self._group()
-        self._rows, self._bytes = [], 0
+        self._results, self._offsets, self._lengths, self._bytes = [], [], [], 0
         if self._written:
             self._written.result()
         self._written = self._encoder.submit(self._file.write_batch, group, row_group_size=group.num_rows)
 
     def _group(self) -> pa.RecordBatch:
-        rows = len(self._rows)
-        columns = dict(zip(_FROM_ROWS, zip(*self._rows, strict=True), strict=True))
-        embeddings = _lists(columns.pop("embedding"))
-        arrays = {name: pa.array(values, SCHEMA.field(name).type) for name, values in columns.items()}
-        constant = {
-            "raw_part": self._raw_part,
-            "batch": self._plan.batch,
-            "model": self._plan.model,
-            "display_name": self._plan.display_name,
+        results = self._results
+        usages = [result.usage or _NO_USAGE for result in results]
+        values: dict[str, Sequence[object]] = {
+            **{name: [getattr(result, name) for result in results] for name in _AS_RENDERED},
+            **dict(zip(_USAGE_FIELDS, zip(*map(astuple, usages), strict=True), strict=True)),
+            "text": [result.text if result.texts else None for result in results],
+            "error_code": [_int32(result.error_code) if result.error else None for result in results],
+            "error_message": [result.error_message if result.error else None for result in results],
+            "media": [[entry.object for entry in result.entries if entry.object] for result in results],
+            "raw_offset": self._offsets,
+            "raw_length": self._lengths,
         }
-        arrays |= {name: pa.repeat(pa.scalar(value, pa.string()), rows) for name, value in constant.items()}
-        return pa.record_batch(
-            [{"embedding": embeddings, **arrays}[name] for name in SCHEMA.names], schema=SCHEMA
-        )
+        arrays = {name: pa.array(column, SCHEMA.field(name).type) for name, column in values.items()}
+        arrays |= {
+            name: pa.repeat(pa.scalar(value, pa.string()), len(results))
+            for name, value in self._constant.items()
+        }
+        arrays["embedding"] = _lists([_floats(result.embedding) for result in results])
+        # A line that is not UTF-8 has no response, so nobody need look again.
+        arrays["response"] = pa.array([result.response for result in results], pa.binary()).view(pa.string())
+        return pa.record_batch([arrays[name] for name in SCHEMA.names], schema=SCHEMA)
 
 
-_Row = tuple[object, ...]
-_FROM_ROWS = [name for name in SCHEMA.names if name not in {"raw_part", "batch", "model", "display_name"}]
+_AS_RENDERED = ("key", "index", "status", "finish_reason", "block_reason")
 
 
 def _lists(embeddings: Sequence["array[float] | None"]) -> pa.ListArray:
@@ -209,8 +201,8 @@ def _lists(embeddings: Sequence["array[float] | None"]) -> pa.ListArray:
     )
 
 
-def _floats(raw: msgspec.Raw) -> "array[float] | None":
-    if len(raw) > _EMBEDDING_BYTES:
+def _floats(raw: msgspec.Raw | None) -> "array[float] | None":
+    if raw is None or len(raw) > _EMBEDDING_BYTES:
         return None
     try:
         values = array("f", _decode_embedding(raw))

@@ -71,7 +71,7 @@ class Rendered(Struct, frozen=True, gc=False):
     @property
     def text(self) -> str | None:
         """The first candidate's text parts joined, thoughts left out."""
-        return _decode_text(b"".join(_joined(self.texts)))
+        return _decode_text(self.texts[0] if len(self.texts) == 1 else b"".join(_joined(self.texts)))
 
     @property
     def response(self) -> bytes | None:
