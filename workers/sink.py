@@ -10,7 +10,7 @@ from workers.storage import check_name
 
 _GROUP_BYTES = 1 << 20
 _BYTES_UNDER_WAY = 64 << 20
-_GROUPS_A_THREAD = 2
+_GROUPS_A_THREAD = 4
 
 _Item = tuple[str, bytes, str]
 
@@ -26,6 +26,7 @@ class Sink:
         self._store = store
         self._most_threads = threads
         self._most_items = group
+        self._most_groups = _GROUPS_A_THREAD * threads
         self._threads: list[threading.Thread] = []
         self._queue: SimpleQueue[list[_Item] | None] = SimpleQueue()
         self._group: list[_Item] = []
@@ -48,7 +49,9 @@ class Sink:
         group, size = self._group, self._group_bytes
         self._group, self._group_bytes = [], 0
         with self._changed:
-            self._changed.wait_for(lambda: self._error or self._has_room(size))
+            if not self._has_room(size, self._most_groups):
+                # Not before half is done: waking for each that ends would cost more than many a `store`.
+                self._changed.wait_for(lambda: self._error or self._has_room(size, self._most_groups // 2))
             if self._error:
                 raise self._error
             self._groups_under_way += 1
@@ -59,11 +62,10 @@ class Sink:
             self._threads.append(thread)
         self._queue.put(group)
 
-    def _has_room(self, size: int) -> bool:
+    def _has_room(self, size: int, groups: int) -> bool:
         if not self._groups_under_way:
             return True
-        few = self._groups_under_way < _GROUPS_A_THREAD * self._most_threads
-        return few and self._bytes_under_way + size <= _BYTES_UNDER_WAY
+        return self._groups_under_way < groups and self._bytes_under_way + size <= _BYTES_UNDER_WAY
 
     def _work(self) -> None:
         while True:
@@ -84,7 +86,8 @@ class Sink:
         with self._changed:
             self._groups_under_way -= 1
             self._bytes_under_way -= sum(len(data) for _, data, _ in group)
-            self._changed.notify()
+            if self._error or self._groups_under_way < self._most_groups // 2 or not self._groups_under_way:
+                self._changed.notify()
 
     def __enter__(self) -> Self:
         return self
