@@ -187,17 +187,22 @@ def _commit(bucket: Bucket, plan: Plan, split: Split, total: Tally, replaced: Su
 
 
 def _join_manifests(bucket: Bucket, batch: str, parts: list[Piece]) -> None:
+    names = [layout.part_manifest(batch, part.number, part.sha256) for part in parts]
+    if len(names) == 1:
+        bucket.copy(names[0], layout.manifest(batch))
+        return
     with bucket.writer(layout.manifest(batch), layout.JSON_LINES) as manifest:
-        for part in parts:
-            for chunk in bucket.read(layout.part_manifest(batch, part.number, part.sha256)):
+        for name in names:
+            for chunk in bucket.read(name):
                 manifest.write(chunk)
 
 
 def _place_tables(bucket: Bucket, batch: str, parts: list[Piece]) -> None:
     for part in parts:
-        with bucket.writer(layout.inside(batch, layout.dataset_part(part.number)), layout.PARQUET) as table:
-            for chunk in bucket.read(layout.staged_dataset(batch, part.number, part.sha256)):
-                table.write(chunk)
+        bucket.copy(
+            layout.staged_dataset(batch, part.number, part.sha256),
+            layout.inside(batch, layout.dataset_part(part.number)),
+        )
 
 
 def _remove_strays(bucket: Bucket, batch: str, parts: list[Piece], tables: list[Piece]) -> None:

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from workers.errors import BucketUnavailable, SettingsError, WorkerError
 from workers.sink import Sink
 from workers.staging import FOLDER as STAGING
-from workers.staging import StagedFile, make_parents, sweep, sync_directory
+from workers.staging import StagedFile, link, make_parents, sweep, sync_directory
 from workers.storage import BucketRefused, DiskFull, MissingObject, OutputSink, check_name, check_prefix
 
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
@@ -109,6 +109,18 @@ class Folder:
         except OSError as error:
             raise self.translation(error) from error
         return True
+
+    def copy(self, source: str, target: str) -> None:
+        origin, path = self._path(source), self._path(target)
+        with self.translated():
+            try:
+                linked = link(self.root, origin, path)
+            except _ABSENT:
+                raise MissingObject(f"{source} is not, or no longer, in {self.url}.") from None
+        if not linked:
+            with self.writer(target, "") as writer:
+                for chunk in self.read(source):
+                    writer.write(chunk)
 
     def writer(self, name: str, content_type: str) -> StagedFile:  # noqa: ARG002 - files keep no type.
         return StagedFile(self.root, self._path(name), self.translated)

@@ -98,11 +98,7 @@ class StagedFile:
                     raise
             else:
                 break
-        # All of them up to the root: another process may have made one and not have synced it yet.
-        for parent in self._target.parents:
-            sync_directory(parent)
-            if parent == self._root:
-                break
+        _sync_parents(self._root, self._target)
 
     def _link(self) -> None:
         try:
@@ -122,6 +118,34 @@ class StagedFile:
             self._file.close()
         with suppress(OSError):
             self.path.parent.rmdir()
+
+
+def link(root: Path, source: Path, target: Path) -> bool:
+    """Give a file that is durable already a second name, durable too when this returns.
+
+    Returns False where it can't be: there is another file of that name, or the file system has no hard links.
+
+    Raises:
+        FileNotFoundError: there is no `source`.
+    """
+    for attempt in range(_ATTEMPTS):
+        make_parents(root, target)
+        try:
+            target.hardlink_to(source)
+        except FileExistsError:
+            if not target.samefile(source):
+                return False
+        except FileNotFoundError:
+            if attempt == _ATTEMPTS - 1 or not source.exists():
+                raise
+            continue
+        except OSError as error:
+            if error.errno in _NO_LINKS:
+                return False
+            raise
+        _sync_parents(root, target)
+        return True
+    raise AssertionError
 
 
 def sweep(root: Path) -> int:
@@ -149,6 +173,14 @@ def make_parents(root: Path, path: Path) -> None:
         folder = folder.parent
     for folder in reversed(missing):
         _make(folder)
+
+
+def _sync_parents(root: Path, path: Path) -> None:
+    """All of them up to the root: another process may have made one and not have synced it yet."""
+    for parent in path.parents:
+        sync_directory(parent)
+        if parent == root:
+            break
 
 
 def sync_directory(directory: Path) -> None:

@@ -83,6 +83,13 @@ class Bucket(Protocol):
     def create(self, name: str, data: bytes, content_type: str) -> bool:
         """Like `put`, but only where there is no such object yet; whether it was stored."""
 
+    def copy(self, source: str, target: str) -> None:
+        """Store `target`, or replace it, with what `source` is: atomic and durable, and its bytes need not pass here.
+
+        Raises:
+            MissingObject: there is no `source`.
+        """
+
     def writer(self, name: str, content_type: str) -> AbstractContextManager[Writer]:
         """Like `put`, in pieces and flat memory: the object appears when the block ends without an error."""
 

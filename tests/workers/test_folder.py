@@ -1,5 +1,6 @@
 """What is particular to a folder: durability, what a killed writer leaves, full and forbidden disks."""
 
+import errno
 import os
 import re
 import resource
@@ -236,6 +237,30 @@ def test_a_limit_on_the_size_of_files_counts_as_no_room(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [name for name, _ in folder.list("b1/raw")] == []
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
+def test_without_hard_links_a_copy_has_bytes_of_its_own(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    folder.put("_work/b1/a", b"x" * 3_000_000, KIND)
+    monkeypatch.setattr(os, "link", refuse)
+
+    folder.copy("_work/b1/a", "b1/a")
+
+    assert folder.get("b1/a") == b"x" * 3_000_000
+    assert not (folder.root / "b1/a").samefile(folder.root / "_work/b1/a")
+
+
+def test_a_copy_is_a_second_name_of_the_same_file(folder: Folder) -> None:
+    folder.put("_work/b1/a", b"x", KIND)
+
+    folder.copy("_work/b1/a", "b1/a")
+
+    assert (folder.root / "b1/a").samefile(folder.root / "_work/b1/a")
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,36 @@ def test_of_many_creations_at_once_one_succeeds(bucket: Bucket) -> None:
     assert bucket.get("b1/batch.json") == b"%d" % created.index(True)
 
 
+def test_a_copy_stays_when_its_source_goes_or_changes(bucket: Bucket) -> None:
+    bucket.put("_work/b1/a", b"one", KIND)
+    bucket.put("_work/b1/b", b"two", KIND)
+    bucket.copy("_work/b1/a", "b1/deep/a")
+    bucket.copy("_work/b1/a", "b1/deep/a")
+    bucket.copy("_work/b1/b", "b1/b")
+    bucket.delete_tree("_work/b1")
+    bucket.put("_work/b1/b", b"other", KIND)
+
+    assert bucket.get("b1/deep/a") == b"one"
+    assert bucket.get("b1/b") == b"two"
+    assert sorted(name for name, _ in bucket.list("")) == ["_work/b1/b", "b1/b", "b1/deep/a"]
+
+
+def test_a_copy_replaces_what_was_there(bucket: Bucket) -> None:
+    bucket.put("b1/manifest.jsonl", b"old", KIND)
+    bucket.put("_work/b1/new", b"new", KIND)
+
+    bucket.copy("_work/b1/new", "b1/manifest.jsonl")
+
+    assert bucket.get("b1/manifest.jsonl") == b"new"
+
+
+def test_a_copy_of_what_is_missing_says_so(bucket: Bucket) -> None:
+    with pytest.raises(MissingObject, match="_work/b1/nothing"):
+        bucket.copy("_work/b1/nothing", "b1/here")
+
+    assert list(bucket.list("")) == []
+
+
 def test_what_is_missing_is_none_and_a_folder_is_no_object(bucket: Bucket) -> None:
     bucket.put("b1/outputs/a.json", b"{}", KIND)
     for name in ("b2/batch.json", "b1", "b1/outputs", "b1/outputs/a.json/b"):
@@ -143,6 +173,9 @@ def test_a_name_that_could_leave_its_place_is_refused(bucket: Bucket, name: str)
     for use in uses:
         with pytest.raises(ValueError, match="not an object's name"):
             use()
+    for pair in ((name, "b1/a"), ("b1/a", name)):
+        with pytest.raises(ValueError, match="not an object's name"):
+            bucket.copy(*pair)
     with bucket.outputs("b1") as sink, pytest.raises(ValueError, match="not an object's name"):
         sink.put(name, b"", KIND)
 
