@@ -79,11 +79,14 @@ def all_done(bucket: Bucket, batch: str) -> bool:
     return all(layout.done(batch, piece.number, piece.sha256) in done for piece in whole.parts)
 
 
-def split(bucket: Bucket, batch: str, source: Source, part_bytes: int) -> Iterator[Part]:
+def split(bucket: Bucket, batch: str, source: Source, part_bytes: int) -> Iterator[tuple[Part, bool]]:
     """Store a source as raw parts, giving each one as soon as it is stored, those of an earlier run first.
 
     A part ends at the first line end at or after `part_bytes`, so the cut is the same on every run. Where the source
     is no longer the one that an earlier run began with, everything of that run is removed first.
+
+    Yields:
+        The part, and whether it is the whole source.
 
     Raises:
         Transient, Permanent: from the source or the bucket.
@@ -105,8 +108,10 @@ def split(bucket: Bucket, batch: str, source: Source, part_bytes: int) -> Iterat
         splitter = _Splitter(bucket, batch, part_bytes, chunks)
         for part in parts:
             splitter.resume(part)
-            yield part
-        yield from splitter.run()
+            yield part, len(parts) == 1 and not splitter.has_more()
+        while splitter.has_more():
+            part = splitter.store_part()
+            yield part, part.number == 0 and not splitter.has_more()
     bucket.put(layout.split(batch), msgspec.json.encode(splitter.result()), layout.JSON)
 
 
@@ -155,25 +160,11 @@ class _Splitter:
             self._content.update(chunk)
         self._passed(part)
 
-    def run(self) -> Iterator[Part]:
-        while self._refill():
-            yield self._store_part()
+    def has_more(self) -> bool:
+        """Whether the source goes on behind the last part."""
+        return bool(self._refill())
 
-    def _passed(self, part: Part) -> None:
-        self._pieces.append(Piece(part.number, part.lines, part.bytes, part.sha256))
-        self._lines += part.lines
-        self._bytes += part.bytes
-
-    def _refill(self) -> bytes:
-        """The bytes that come next, empty only at the end."""
-        while not self._rest:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                break
-            self._rest = chunk
-        return self._rest
-
-    def _store_part(self) -> Part:
+    def store_part(self) -> Part:
         number, size = len(self._pieces), 0
         content = hashlib.sha256()
         keys = _Keys(ignores_case=self._bucket.ignores_case)
@@ -203,6 +194,20 @@ class _Splitter:
         self._bucket.put(layout.part(self._batch, number), msgspec.json.encode(part), layout.JSON)
         self._passed(part)
         return part
+
+    def _passed(self, part: Part) -> None:
+        self._pieces.append(Piece(part.number, part.lines, part.bytes, part.sha256))
+        self._lines += part.lines
+        self._bytes += part.bytes
+
+    def _refill(self) -> bytes:
+        """The bytes that come next, empty only at the end."""
+        while not self._rest:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                break
+            self._rest = chunk
+        return self._rest
 
 
 class _Keys:

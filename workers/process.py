@@ -134,23 +134,20 @@ def _is_done(bucket: Bucket, batch: str) -> bool:
 
 def _bring_on(tools: Tools, dispatch: Dispatch, batch: str, source: Source) -> Result:
     """Split the source and hand out its parts. A batch of one part is fanned out and committed here."""
-    first: Part | None = None
-    count = 0
-    for part in parts.split(tools.bucket, batch, source, tools.part_bytes):
-        count += 1
-        if count == 1:
-            first = part
-        elif first is not None:
-            _hand_out(tools, dispatch, batch, first)
-            first = None
-        if count > 1:
+    only: Part | None = None
+    handed_out = False
+    for part, is_whole in parts.split(tools.bucket, batch, source, tools.part_bytes):
+        if is_whole:
+            only = part
+        else:
             _hand_out(tools, dispatch, batch, part)
-    if count > 1:
+            handed_out = True
+    if handed_out:
         if parts.all_done(tools.bucket, batch):
             dispatch.finish(batch)
         return Result.IN_PARTS
-    if first is not None:
-        fan_out(tools.bucket, batch, first, tools.outputs)
+    if only is not None:
+        fan_out(tools.bucket, batch, only, tools.outputs)
     if commit.finish(tools.bucket, batch) is None:
         raise Transient("The batch changed while it was committed; it is looked at again.")
     return Result.COMMITTED

@@ -50,7 +50,7 @@ def prepare(bucket: Bucket, lines: list[bytes], planned: Plan | None = None, par
     """Everything up to the commit."""
     write_plan(bucket, planned or plan())
     source = InlineSource([msgspec.Raw(line) for line in lines])
-    for part in parts.split(bucket, BATCH, source, part_bytes):
+    for part, _ in parts.split(bucket, BATCH, source, part_bytes):
         fan_out(bucket, BATCH, part, OBJECTS)
 
 

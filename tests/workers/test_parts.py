@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -68,7 +69,9 @@ def memory() -> Bucket:
 
 
 def split(bucket: Bucket, source: object, part_bytes: int = PART_BYTES) -> list[Part]:
-    return list(parts.split(bucket, BATCH, source, part_bytes))  # type: ignore[arg-type]
+    found = list(parts.split(bucket, BATCH, source, part_bytes))  # type: ignore[arg-type]
+    assert [is_whole for _, is_whole in found] == [len(found) == 1] * len(found)
+    return [part for part, _ in found]
 
 
 def raw(bucket: Bucket) -> list[bytes]:
@@ -207,12 +210,34 @@ def test_a_line_above_the_limit_was_never_looked_at(bucket: Bucket, monkeypatch:
 def test_a_part_is_stored_before_it_is_told_of(bucket: Bucket) -> None:
     source = Content(b"".join(result_line(n) for n in range(20)))
 
-    for part in parts.split(bucket, BATCH, source, PART_BYTES):  # type: ignore[arg-type]
+    for part, _ in parts.split(bucket, BATCH, source, PART_BYTES):  # type: ignore[arg-type]
         assert parts.read_part(bucket, BATCH, part.number) == part
         assert bucket.size(f"{BATCH}/{layout.raw_part(part.number)}") == part.bytes
         assert parts.read_split(bucket, BATCH) is None
 
     assert parts.read_split(bucket, BATCH)
+
+
+def test_the_first_of_several_parts_is_told_of_before_the_next_is_fetched(bucket: Bucket) -> None:
+    asked = 0
+
+    @contextmanager
+    def opened(start: int, known: Identity | None) -> Iterator[Opened]:
+        del start, known
+        yield Opened(Identity("files/x", None, None), 0, chunks())
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal asked
+        for number in range(3):
+            asked += 1
+            yield b'{"key":"%d","response":{}}\n' % number
+
+    found = parts.split(bucket, BATCH, SimpleNamespace(open=opened), part_bytes=1)  # type: ignore[arg-type]
+
+    for number in range(3):
+        part, is_whole = next(found)
+        assert (part.number, is_whole) == (number, False)
+        assert asked == max(number + 1, 2)  # a byte more than the first, to know that it is not all
 
 
 def sample() -> bytes:

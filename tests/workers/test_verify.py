@@ -65,7 +65,7 @@ def begin(bucket: Bucket, lines: list[bytes], state: State = State.SUCCEEDED) ->
     plan = Plan(BATCH, state, "my batch", "models/m", None, None, None, None, Trigger.PROCESS, None)
     write_plan(bucket, plan)
     source = InlineSource([msgspec.Raw(line.strip()) for line in lines])
-    return list(parts.split(bucket, BATCH, source, 400))
+    return [part for part, _ in parts.split(bucket, BATCH, source, 400)]
 
 
 def store(

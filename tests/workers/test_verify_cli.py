@@ -48,7 +48,7 @@ def store(folder: Path, answers: list[bytes]) -> None:
     write_plan(
         bucket, Plan(BATCH, State.SUCCEEDED, None, None, None, None, None, None, Trigger.PROCESS, None)
     )
-    for part in parts.split(bucket, BATCH, InlineSource([msgspec.Raw(line) for line in answers]), 1 << 20):
+    for part, _ in parts.split(bucket, BATCH, InlineSource([msgspec.Raw(line) for line in answers]), 1 << 20):
         fan_out(bucket, BATCH, part, frozenset({"objects"}))
     assert commit.finish(bucket, BATCH)
 
