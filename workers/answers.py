@@ -5,10 +5,11 @@ Field names are accepted in camelCase, as the API writes them, and in snake_case
 
 import types
 import typing
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Raw, Struct, field
+from msgspec import Meta, Raw, Struct, field
+from msgspec.structs import astuple
 
 _INT64_MAX = 2**63 - 1
 
@@ -37,6 +38,9 @@ class Answer(Struct, frozen=True, gc=False):
     has_media: bool = False
 
 
+_Amount = Annotated[int, Meta(ge=0, le=_INT64_MAX)] | str | None
+
+
 class _Part(Struct, gc=False):
     text: Raw = Raw()
     thought: bool | None = None
@@ -60,19 +64,19 @@ class _Feedback(Struct, gc=False):
 
 
 class _Counts(Struct, gc=False):
-    prompt: int | str | None = field(default=None, name="promptTokenCount")
-    cached: int | str | None = field(default=None, name="cachedContentTokenCount")
-    output: int | str | None = field(default=None, name="candidatesTokenCount")
-    thoughts: int | str | None = field(default=None, name="thoughtsTokenCount")
-    total: int | str | None = field(default=None, name="totalTokenCount")
+    prompt: _Amount = field(default=None, name="promptTokenCount")
+    cached: _Amount = field(default=None, name="cachedContentTokenCount")
+    output: _Amount = field(default=None, name="candidatesTokenCount")
+    thoughts: _Amount = field(default=None, name="thoughtsTokenCount")
+    total: _Amount = field(default=None, name="totalTokenCount")
 
 
 class _SnakeCounts(Struct, gc=False):
-    prompt: int | str | None = field(default=None, name="prompt_token_count")
-    cached: int | str | None = field(default=None, name="cached_content_token_count")
-    output: int | str | None = field(default=None, name="candidates_token_count")
-    thoughts: int | str | None = field(default=None, name="thoughts_token_count")
-    total: int | str | None = field(default=None, name="total_token_count")
+    prompt: _Amount = field(default=None, name="prompt_token_count")
+    cached: _Amount = field(default=None, name="cached_content_token_count")
+    output: _Amount = field(default=None, name="candidates_token_count")
+    thoughts: _Amount = field(default=None, name="thoughts_token_count")
+    total: _Amount = field(default=None, name="total_token_count")
 
 
 class _Embedding(Struct, gc=False):
@@ -86,8 +90,8 @@ class _Response(Struct, gc=False):
     counts: _Counts | None = field(default=None, name="usageMetadata")
     counts_snake: _SnakeCounts | None = field(default=None, name="usage_metadata")
     embedding: _Embedding | None = None
-    token_count: int | str | None = field(default=None, name="tokenCount")
-    token_count_snake: int | str | None = field(default=None, name="token_count")
+    token_count: _Amount = field(default=None, name="tokenCount")
+    token_count_snake: _Amount = field(default=None, name="token_count")
 
 
 _decode = msgspec.json.Decoder(_Response).decode
@@ -139,20 +143,16 @@ def _usage(wire: _Response) -> Usage | None:
     if counts is None:
         tokens = _count(wire.token_count if wire.token_count is not None else wire.token_count_snake)
         return None if tokens is None else Usage(prompt_tokens=tokens, total_tokens=tokens)
-    return Usage(
-        _count(counts.prompt),
-        _count(counts.cached),
-        _count(counts.output),
-        _count(counts.thoughts),
-        _count(counts.total),
-    )
+    amounts = astuple(counts)
+    return Usage(*(map(_count, amounts) if str in map(type, amounts) else amounts))
 
 
-def _count(value: int | str | None) -> int | None:
-    if isinstance(value, str):
-        # 19 digits hold every int64; more would cost time without bound.
-        value = int(value) if len(value) <= 19 and value.isascii() and value.isdigit() else None
-    return value if value is not None and 0 <= value <= _INT64_MAX else None
+def _count(value: _Amount) -> int | None:
+    if not isinstance(value, str):
+        return value
+    # 19 digits hold every int64; more would cost time without bound.
+    number = int(value) if len(value) <= 19 and value.isascii() and value.isdigit() else None
+    return number if number is not None and number <= _INT64_MAX else None
 
 
 def _salvage(kind: Any, raw: bytes) -> Any:

@@ -156,12 +156,12 @@ def parse(line: bytes, *, known_utf8: bool = False) -> Line:
         reason = "it holds a lone surrogate" if has_lone_surrogate(line) else str(error)
         return _invalid(f"the line is not JSON: {reason}")
     key = _key(wire)
-    if _is_present(wire.response):
-        if memoryview(wire.response)[0] != ord("{"):
+    if kind := _first_byte(wire.response):
+        if kind != ord("{"):
             return _invalid("response is not an object", key)
         return Line(Status.SUCCEEDED, key, wire.response, None, line)
     for raw in (wire.error, wire.status):
-        if _is_present(raw):
+        if _first_byte(raw):
             # Line ends between tokens would cut the manifest's line in two.
             return Line(Status.FAILED, key, None, bytes(raw).translate(None, b"\r\n"))
     return _invalid("the line has neither response nor error", key)
@@ -272,8 +272,10 @@ def _key(wire: _Wire) -> str | None:
         return bytes(msgspec.json.format(raw, indent=-1)).decode()
 
 
-def _is_present(raw: bytes) -> bool:
-    return bool(raw) and memoryview(raw)[0] != ord("n")
+def _first_byte(raw: Raw) -> int:
+    """0 where there is nothing, or null."""
+    first = memoryview(raw)[0] if raw else 0
+    return 0 if first == ord("n") else first
 
 
 def _joined(texts: list[Raw]) -> Sequence[bytes | memoryview]:
