@@ -75,7 +75,7 @@ class Stack:
         try:
             pool.wait_for_output("event=started")
             with Redis.from_url(self.redis_url) as connection:
-                wait(lambda: connection.scard("rq:workers") == workers, "the workers")
+                wait(lambda: _blocked(connection) == workers, "idle workers")
             yield pool
         finally:
             pool.kill()  # Its workers ask the kernel to go with it.
@@ -115,6 +115,11 @@ def running(scratch: Path) -> Iterator[Stack]:
             yield Stack(gemini, redis_url, scratch)
         finally:
             gemini.close()
+
+
+def _blocked(connection: Redis) -> int:
+    """How many wait in Redis for a job: a worker that has registered may still be busy starting."""
+    return sum("b" in client["flags"] for client in connection.client_list())
 
 
 def folder_of(url: str) -> Path:

@@ -176,10 +176,13 @@ class _Splitter:
                 size += len(chunk)
                 writer.write(chunk)
                 content.update(chunk)
-                self._content.update(chunk)
+                if number:
+                    self._content.update(chunk)
                 keys.feed(chunk)
                 if end:
                     break
+        if not number:
+            self._content = content.copy()
         digests = keys.end()
         part = Part(
             number=number,
