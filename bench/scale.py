@@ -12,7 +12,7 @@ class Scale:
     ram: Path | None
     rounds: int = 3
     folder_keys: int = 100_000
-    s3_keys: int = 10_000
+    s3_keys: int = 20_000
     boto3_keys: int = 2_000
     scaling_keys: int = 10_000
     slow_keys: int = 3_000

@@ -1,8 +1,8 @@
 """A bucket in a folder: plain files, durable before they are visible.
 
-What proves something by being there goes through `workers.staging`. Outputs are written in place, by two
-threads, relative to their folder's descriptor: a rename, a stat or an fsync for each would double their cost,
-and one syncfs(2) at the end makes them all durable (12,000 files of 1.4 KB on ext4: 0.1 s against 2.4 s).
+What proves something by being there goes through `workers.staging`. Outputs are written in place, relative to
+their folder's descriptor: a rename, a stat or an fsync for each would double their cost, and one syncfs(2) at the
+end makes them all durable (12,000 files of 1.4 KB on ext4: 0.1 s against 2.4 s).
 """
 
 import ctypes

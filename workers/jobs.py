@@ -12,7 +12,7 @@ from rq.job import Job
 
 from workers import commit, contract, fanout, strangers
 from workers.contract import Announced, Trigger
-from workers.errors import Permanent, Transient, Unreadable, WorkerError
+from workers.errors import Permanent, Unreadable, WorkerError
 from workers.gemini import Gemini
 from workers.process import Result, Tools, process
 from workers.process import fan_out_part as fan_out_one
@@ -155,29 +155,17 @@ def _guarded(job: Job, batch: str, step: Callable[[], None]) -> Retry | None:
         step()
     except WorkerError as error:
         attempt = job.number_of_retries or 0
-        decision = decide(error, attempt, since=job.created_at.timestamp() if job.created_at else time.time())
+        seconds = decide(error, attempt, since=job.created_at.timestamp() if job.created_at else time.time())
         job.meta["reason"] = str(error)
         job.save_meta()  # type: ignore[no-untyped-call]
-        if decision.seconds is None:
+        if seconds is None:
             # RQ's own retries are for crashes.
             job.retries_left = 0
             _log("failed", batch, level=logging.ERROR, job=job.id, reason=repr(str(error)))
             raise
-        _log(
-            "retry",
-            batch,
-            level=logging.WARNING,
-            job=job.id,
-            seconds=decision.seconds,
-            reason=repr(str(error)),
-        )
-        return Retry(max=_FOREVER, interval=decision.seconds + _to_the_full_second(error))
+        _log("retry", batch, level=logging.WARNING, job=job.id, seconds=seconds, reason=repr(str(error)))
+        return Retry(max=_FOREVER, interval=seconds)
     return None
-
-
-def _to_the_full_second(error: WorkerError) -> int:
-    """RQ cuts the fraction off the moment of the next try, which may so come before the one that Gemini asked for."""
-    return 1 if isinstance(error, Transient) and error.retry_after else 0
 
 
 def _job() -> Job:

@@ -2,7 +2,6 @@
 
 import random
 import time
-from dataclasses import dataclass
 
 from workers.batch import FILE_LIFE_SECONDS
 from workers.errors import Transient, Unreadable, WorkerError
@@ -14,15 +13,8 @@ _SLOW_FIRST_SECONDS = 60.0
 _SLOW_LONGEST_SECONDS = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Try again in `seconds`, or give up where that is None."""
-
-    seconds: int | None
-
-
-def decide(error: WorkerError, attempt: int, since: float, now: float | None = None) -> Decision:
-    """What to do about an error.
+def decide(error: WorkerError, attempt: int, since: float, now: float | None = None) -> int | None:
+    """In how many seconds to try again after an error; None to give up.
 
     Args:
         error: what a step raised.
@@ -30,17 +22,19 @@ def decide(error: WorkerError, attempt: int, since: float, now: float | None = N
         since: when the batch was first announced, or ended if that is known, in seconds since 1970.
         now: the present, in seconds since 1970.
     """
+    asked = 0.0
     if isinstance(error, Transient):
-        wait = _backoff(attempt, _FIRST_SECONDS, _LONGEST_SECONDS)
-        wait = max(wait, error.retry_after or 0.0)
+        asked = error.retry_after or 0.0
+        wait = max(asked, _backoff(attempt, _FIRST_SECONDS, _LONGEST_SECONDS))
     elif isinstance(error, Unreadable):
         wait = _backoff(attempt, _SLOW_FIRST_SECONDS, _SLOW_LONGEST_SECONDS)
     else:
-        return Decision(None)
+        return None
     now = time.time() if now is None else now
     if now + wait > since + FILE_LIFE_SECONDS:
-        return Decision(None)
-    return Decision(max(1, round(wait)))
+        return None
+    # RQ cuts the fraction off the moment of the next try, which may so come before the one that was asked for.
+    return max(1, round(wait)) + (1 if asked else 0)
 
 
 def _backoff(attempt: int, first: float, longest: float) -> float:

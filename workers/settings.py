@@ -1,6 +1,5 @@
 """The workers' settings: the environment as a mapping, checked once, frozen; secrets never show in a repr."""
 
-import fnmatch
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -75,10 +74,6 @@ class Settings:
             reconcile_reenable=_switch(environment, "RECONCILE_REENABLE"),
             environment=dict(environment),
         )
-
-    def wants(self, display_name: str | None) -> bool:
-        """Whether batches of this display name are ours to process."""
-        return fnmatch.fnmatchcase(display_name or "", self.display_name)
 
 
 def redis_url(environment: Mapping[str, str]) -> str:

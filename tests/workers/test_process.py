@@ -359,6 +359,25 @@ def test_until_a_batch_is_done_anew_its_first_commit_stands(
     assert (document(folder, batch)["state"], document(folder, batch)["revision"]) == ("succeeded", 2)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "wanted", "unwanted"),
+    [
+        ("*", ["", "anything", None], []),
+        ("prod-*", ["prod-1", "prod-"], ["test-1", "Prod-1", "", None]),
+        ("job-[0-9]", ["job-7"], ["job-x", "job-77"]),
+        ("exact", ["exact"], ["exactly"]),
+    ],
+)
+def test_batches_are_ours_where_the_glob_matches_their_display_name(
+    gemini: Emulator, tools: Tools, pattern: str, wanted: list[str | None], unwanted: list[str | None]
+) -> None:
+    ours = replace(tools, display_name=pattern)
+    batch = tools.gemini.batch(gemini.put_batch(result_line("a")))
+
+    assert all(ours.wants(replace(batch, display_name=name)) for name in wanted)
+    assert not any(ours.wants(replace(batch, display_name=name)) for name in unwanted)
+
+
 def test_a_batch_of_another_display_name_is_left_alone(gemini: Emulator, tools: Tools, folder: Path) -> None:
     ours = replace(tools, display_name="prod-*")
     theirs = gemini.put_batch(result_line("a"), display_name="test-1")

@@ -125,24 +125,6 @@ def test_reconciling_can_be_turned_off_and_concurrency_be_set() -> None:
     assert load(FANOUT_CONCURRENCY="8").fanout_concurrency == 8
 
 
-@pytest.mark.parametrize(
-    ("pattern", "wanted", "unwanted"),
-    [
-        ("*", ["", "anything", None], []),
-        ("prod-*", ["prod-1", "prod-"], ["test-1", "Prod-1", "", None]),
-        ("job-[0-9]", ["job-7"], ["job-x", "job-77"]),
-        ("exact", ["exact"], ["exactly"]),
-    ],
-)
-def test_batches_are_ours_where_the_glob_matches_their_display_name(
-    pattern: str, wanted: list[str | None], unwanted: list[str | None]
-) -> None:
-    settings = load(BATCH_DISPLAY_NAME=pattern)
-
-    assert all(settings.wants(name) for name in wanted)
-    assert not any(settings.wants(name) for name in unwanted)
-
-
 def test_no_secret_is_in_what_settings_show_of_themselves() -> None:
     settings = load(AWS_SECRET_ACCESS_KEY="hidden-too")
 
