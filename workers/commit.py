@@ -189,7 +189,7 @@ def _commit(bucket: Bucket, plan: Plan, split: Split, total: Tally, replaced: Su
 def _join_manifests(bucket: Bucket, batch: str, parts: list[Piece]) -> None:
     names = [layout.part_manifest(batch, part.number, part.sha256) for part in parts]
     if len(names) == 1:
-        bucket.copy(names[0], layout.manifest(batch))
+        bucket.copy(names[0], layout.manifest(batch), layout.JSON_LINES)
         return
     with bucket.writer(layout.manifest(batch), layout.JSON_LINES) as manifest:
         for name in names:
@@ -202,6 +202,7 @@ def _place_tables(bucket: Bucket, batch: str, parts: list[Piece]) -> None:
         bucket.copy(
             layout.staged_dataset(batch, part.number, part.sha256),
             layout.inside(batch, layout.dataset_part(part.number)),
+            layout.PARQUET,
         )
 
 

@@ -110,7 +110,7 @@ class Folder:
             raise self.translation(error) from error
         return True
 
-    def copy(self, source: str, target: str) -> None:
+    def copy(self, source: str, target: str, content_type: str) -> None:
         origin, path = self._path(source), self._path(target)
         with self.translated():
             try:
@@ -118,7 +118,7 @@ class Folder:
             except _ABSENT:
                 raise MissingObject(f"{source} is not, or no longer, in {self.url}.") from None
         if not linked:
-            with self.writer(target, "") as writer:
+            with self.writer(target, content_type) as writer:
                 for chunk in self.read(source):
                     writer.write(chunk)
 

@@ -35,6 +35,8 @@ _PUT_BYTES = 32 << 20
 # S3 wants parts of 5 MiB or more, and takes 10,000 of them: 80 GB.
 _PART_BYTES = 8 << 20
 _PARTS_AT_ONCE = 4
+# What S3 copies in one request.
+_COPY_BYTES = 5 << 30
 _READ_BYTES = 8 << 20
 # What one DeleteObjects request of S3 takes; obstore splits further where a store takes less.
 _DELETE_AT_ONCE = 1000
@@ -204,9 +206,14 @@ class ObjectStore:
                 self._put(name, data, content_type)
         return True
 
-    def copy(self, source: str, target: str) -> None:
-        check_name(source)
+    def copy(self, source: str, target: str, content_type: str) -> None:
         check_name(target)
+        size = self.size(source)
+        if size is not None and size > _COPY_BYTES:
+            with self.writer(target, content_type) as writer:
+                for chunk in self.read(source):
+                    writer.write(chunk)
+            return
         with self._translated():
             try:
                 obstore.copy(self._store, source, target)

@@ -83,8 +83,8 @@ class Bucket(Protocol):
     def create(self, name: str, data: bytes, content_type: str) -> bool:
         """Like `put`, but only where there is no such object yet; whether it was stored."""
 
-    def copy(self, source: str, target: str) -> None:
-        """Store `target`, or replace it, with what `source` is: atomic and durable, and its bytes need not pass here.
+    def copy(self, source: str, target: str, content_type: str) -> None:
+        """Like `put` with the bytes of `source`, an object of that type; where the store can, they do not pass here.
 
         Raises:
             MissingObject: there is no `source`.

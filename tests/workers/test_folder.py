@@ -249,7 +249,7 @@ def test_without_hard_links_a_copy_has_bytes_of_its_own(
     folder.put("_work/b1/a", b"x" * 3_000_000, KIND)
     monkeypatch.setattr(os, "link", refuse)
 
-    folder.copy("_work/b1/a", "b1/a")
+    folder.copy("_work/b1/a", "b1/a", KIND)
 
     assert folder.get("b1/a") == b"x" * 3_000_000
     assert not (folder.root / "b1/a").samefile(folder.root / "_work/b1/a")
@@ -258,7 +258,7 @@ def test_without_hard_links_a_copy_has_bytes_of_its_own(
 def test_a_copy_is_a_second_name_of_the_same_file(folder: Folder) -> None:
     folder.put("_work/b1/a", b"x", KIND)
 
-    folder.copy("_work/b1/a", "b1/a")
+    folder.copy("_work/b1/a", "b1/a", KIND)
 
     assert (folder.root / "b1/a").samefile(folder.root / "_work/b1/a")
 

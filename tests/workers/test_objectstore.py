@@ -15,6 +15,7 @@ import pytest
 from emulator.local_redis import free_port
 from tests.support.processes import ROOT
 from tests.support.s3 import S3
+from workers import objectstore
 from workers.errors import BucketUnavailable, SettingsError
 from workers.objectstore import ObjectStore
 from workers.storage import Bucket, BucketRefused, open_bucket
@@ -27,6 +28,7 @@ USES: list[Callable[[Bucket], object]] = [
     lambda bucket: bucket.put("b1/batch.json", b"{}", KIND),
     lambda bucket: list(bucket.list("b1")),
     lambda bucket: bucket.delete(["b1/batch.json", "b1/manifest.jsonl"]),
+    lambda bucket: bucket.copy("b1/batch.json", "b1/other.json", KIND),
     lambda bucket: write_pieces(bucket, 1),
     lambda bucket: write_outputs(bucket, 100),
 ]
@@ -103,6 +105,20 @@ def test_a_writer_uses_multipart_only_beyond_one_part(
         tag = other_client.head_object(Bucket=s3.bucket, Key=key)["ETag"]
         # The ETag of a multipart object ends with the number of its parts.
         assert tag.strip('"').partition("-")[2] == parts
+
+
+def test_a_copy_has_its_content_type_and_what_is_too_large_for_one_request_passes_here(
+    bucket: ObjectStore, url: str, s3: S3, other_client: "boto3.client", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put("_work/b1/a", b"0123456789", "application/jsonl")
+    bucket.copy("_work/b1/a", "b1/copied", "application/jsonl")
+    monkeypatch.setattr(objectstore, "_COPY_BYTES", 9)
+    bucket.copy("_work/b1/a", "b1/passed", "application/jsonl")
+
+    for name in ("b1/copied", "b1/passed"):
+        key = f"{url.removeprefix(f'{s3.url}/')}/{name}"
+        found = other_client.get_object(Bucket=s3.bucket, Key=key)
+        assert (found["Body"].read(), found["ContentType"]) == (b"0123456789", "application/jsonl")
 
 
 def test_a_writer_whose_block_fails_leaves_no_unfinished_upload(

@@ -61,9 +61,9 @@ def test_of_many_creations_at_once_one_succeeds(bucket: Bucket) -> None:
 def test_a_copy_stays_when_its_source_goes_or_changes(bucket: Bucket) -> None:
     bucket.put("_work/b1/a", b"one", KIND)
     bucket.put("_work/b1/b", b"two", KIND)
-    bucket.copy("_work/b1/a", "b1/deep/a")
-    bucket.copy("_work/b1/a", "b1/deep/a")
-    bucket.copy("_work/b1/b", "b1/b")
+    bucket.copy("_work/b1/a", "b1/deep/a", KIND)
+    bucket.copy("_work/b1/a", "b1/deep/a", KIND)
+    bucket.copy("_work/b1/b", "b1/b", KIND)
     bucket.delete_tree("_work/b1")
     bucket.put("_work/b1/b", b"other", KIND)
 
@@ -76,14 +76,14 @@ def test_a_copy_replaces_what_was_there(bucket: Bucket) -> None:
     bucket.put("b1/manifest.jsonl", b"old", KIND)
     bucket.put("_work/b1/new", b"new", KIND)
 
-    bucket.copy("_work/b1/new", "b1/manifest.jsonl")
+    bucket.copy("_work/b1/new", "b1/manifest.jsonl", KIND)
 
     assert bucket.get("b1/manifest.jsonl") == b"new"
 
 
 def test_a_copy_of_what_is_missing_says_so(bucket: Bucket) -> None:
     with pytest.raises(MissingObject, match="_work/b1/nothing"):
-        bucket.copy("_work/b1/nothing", "b1/here")
+        bucket.copy("_work/b1/nothing", "b1/here", KIND)
 
     assert list(bucket.list("")) == []
 
@@ -175,7 +175,7 @@ def test_a_name_that_could_leave_its_place_is_refused(bucket: Bucket, name: str)
             use()
     for pair in ((name, "b1/a"), ("b1/a", name)):
         with pytest.raises(ValueError, match="not an object's name"):
-            bucket.copy(*pair)
+            bucket.copy(*pair, KIND)
     with bucket.outputs("b1") as sink, pytest.raises(ValueError, match="not an object's name"):
         sink.put(name, b"", KIND)
 
