@@ -26,6 +26,7 @@ class KeyCounter:
 
     def __init__(self) -> None:
         self._buckets = [bytearray()]
+        self._bytes = 0
         self._repeats: dict[bytes, int] = {}
 
     def number(self, digests: bytes) -> dict[int, int]:
@@ -58,8 +59,8 @@ class KeyCounter:
 
     def _make_room(self, more: int) -> None:
         """Have as many buckets, a power of two, as `more` bytes want. Moved one by one, nothing is held twice."""
-        total = sum(map(len, self._buckets)) + more
-        size = 1 << (total // (DIGEST_BYTES * _KEYS_A_BUCKET)).bit_length()
+        self._bytes += more  # Also what repeats, which needs no room; that does no harm.
+        size = 1 << (self._bytes // (DIGEST_BYTES * _KEYS_A_BUCKET)).bit_length()
         if size <= len(self._buckets):
             return
         old, self._buckets = self._buckets, [bytearray() for _ in range(size)]
