@@ -86,7 +86,7 @@ class Sink:
         with self._changed:
             self._groups_under_way -= 1
             self._bytes_under_way -= sum(len(data) for _, data, _ in group)
-            if self._error or self._groups_under_way < self._most_groups // 2 or not self._groups_under_way:
+            if self._error or self._groups_under_way < self._most_groups // 2:
                 self._changed.notify()
 
     def __enter__(self) -> Self:
