@@ -24,6 +24,9 @@ class Usage(Struct, frozen=True, gc=False):
     total_tokens: int | None = None
 
 
+USAGE_FIELDS = Usage.__struct_fields__
+
+
 class Answer(Struct, frozen=True, gc=False):
     """What was read from one response.
 

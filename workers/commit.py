@@ -11,13 +11,14 @@ from typing import Any
 import msgspec
 
 from workers import layout
+from workers.answers import USAGE_FIELDS
 from workers.batch import State
 from workers.errors import Incomplete
-from workers.fanout import USAGE_FIELDS, Tally, read_tally
+from workers.fanout import Tally, read_tally
 from workers.lines import lines
 from workers.parts import Piece, Split, read_split
 from workers.plan import Plan, read_plan
-from workers.storage import Bucket, MissingObject
+from workers.storage import Bucket, MissingObject, join
 
 _EMPTY_SHA256 = hashlib.sha256().hexdigest()
 
@@ -191,10 +192,7 @@ def _join_manifests(bucket: Bucket, batch: str, parts: list[Piece]) -> None:
     if len(names) == 1:
         bucket.copy(names[0], layout.manifest(batch), layout.JSON_LINES)
         return
-    with bucket.writer(layout.manifest(batch), layout.JSON_LINES) as manifest:
-        for name in names:
-            for chunk in bucket.read(name):
-                manifest.write(chunk)
+    join(bucket, names, layout.manifest(batch), layout.JSON_LINES)
 
 
 def _place_tables(bucket: Bucket, batch: str, parts: list[Piece]) -> None:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from msgspec.structs import astuple
 
 from workers import layout
-from workers.answers import Usage
+from workers.answers import USAGE_FIELDS, Usage
 from workers.parts import Piece
 from workers.plan import Plan
 from workers.results import Rendered
@@ -83,7 +83,6 @@ _WRITE_BYTES = 1 << 20
 _EMBEDDING_BYTES = 4 << 20
 _INT32_MAX = 2**31 - 1
 _NO_USAGE = Usage()
-_USAGE_FIELDS = Usage.__struct_fields__
 
 _decode_embedding = msgspec.json.Decoder(list[float]).decode
 
@@ -163,7 +162,7 @@ class Table:
         usages = [result.usage or _NO_USAGE for result in results]
         values: dict[str, Sequence[object]] = {
             **{name: [getattr(result, name) for result in results] for name in _AS_RENDERED},
-            **dict(zip(_USAGE_FIELDS, zip(*map(astuple, usages), strict=True), strict=True)),
+            **dict(zip(USAGE_FIELDS, zip(*map(astuple, usages), strict=True), strict=True)),
             "text": [result.text if result.texts else None for result in results],
             "error_code": [_int32(result.error_code) if result.error else None for result in results],
             "error_message": [result.error_message if result.error else None for result in results],

@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import astuple
 
 from workers import layout
-from workers.answers import Usage
+from workers.answers import USAGE_FIELDS
 from workers.errors import Incomplete, SettingsError
 from workers.lines import lines
 from workers.parts import Part, Piece
@@ -23,8 +23,6 @@ from workers.storage import Bucket, MissingObject, OutputSink, Writer
 
 if TYPE_CHECKING:
     from workers.dataset import Table
-
-USAGE_FIELDS = Usage.__struct_fields__
 
 # Of raw lines. To count results and write their entries costs as much for one as for many.
 _GROUP_BYTES = 256 << 10

@@ -19,7 +19,7 @@ from workers.errors import BucketUnavailable, SettingsError, WorkerError
 from workers.sink import Sink
 from workers.staging import FOLDER as STAGING
 from workers.staging import StagedFile, link, make_parents, sweep, sync_directory
-from workers.storage import BucketRefused, DiskFull, MissingObject, OutputSink, check_name, check_prefix
+from workers.storage import BucketRefused, DiskFull, MissingObject, OutputSink, check_name, check_prefix, join
 
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -118,9 +118,7 @@ class Folder:
             except _ABSENT:
                 raise MissingObject(f"{source} is not, or no longer, in {self.url}.") from None
         if not linked:
-            with self.writer(target, content_type) as writer:
-                for chunk in self.read(source):
-                    writer.write(chunk)
+            join(self, [source], target, content_type)
 
     def writer(self, name: str, content_type: str) -> StagedFile:  # noqa: ARG002 - files keep no type.
         return StagedFile(self.root, self._path(name), self.translated)

@@ -22,7 +22,7 @@ from obstore.store import from_url
 
 from workers.errors import BucketUnavailable, SettingsError, WorkerError
 from workers.sink import Sink
-from workers.storage import BucketRefused, MissingObject, check_name, check_prefix
+from workers.storage import BucketRefused, MissingObject, check_name, check_prefix, join
 from workers.upload import Upload
 
 if TYPE_CHECKING:
@@ -210,9 +210,7 @@ class ObjectStore:
         check_name(target)
         size = self.size(source)
         if size is not None and size > _COPY_BYTES:
-            with self.writer(target, content_type) as writer:
-                for chunk in self.read(source):
-                    writer.write(chunk)
+            join(self, [source], target, content_type)
             return
         with self._translated():
             try:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import msgspec
 
+from workers.answers import USAGE_FIELDS
 from workers.commit import Summary
-from workers.fanout import USAGE_FIELDS
 from workers.manifest import Entry
 
 

@@ -134,6 +134,18 @@ def open_bucket(url: str, env: Mapping[str, str], *, concurrency: int | None = N
     raise SettingsError("STORAGE_URL must be file:///path, s3://bucket/prefix, gs://… or az://….")
 
 
+def join(bucket: Bucket, sources: Iterable[str], target: str, content_type: str) -> None:
+    """Store `target` with the bytes of several objects, one after the other.
+
+    Raises:
+        MissingObject: one of them is missing; nothing was stored.
+    """
+    with bucket.writer(target, content_type) as writer:
+        for source in sources:
+            for chunk in bucket.read(source):
+                writer.write(chunk)
+
+
 def check_name(name: str) -> str:
     """`name`, if it can be an object's.
 
