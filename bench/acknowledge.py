@@ -22,7 +22,7 @@ from bench.measure import fresh_folder
 from bench.scale import Scale
 from bench.stack import SECRET, Stack, wait
 from bench.table import Row
-from emulator.local_redis import free_port
+from emulator.demo.local_redis import free_port
 from tests.support.processes import ROOT
 from workers import contract
 

@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from workers.results import parse, render
+from workers.results.result import parse, render
 
 SMALL_LINE = 1_400
 LARGE_LINE = 20_000

@@ -16,7 +16,7 @@ import httpx
 from redis import Redis
 
 from bench.data import blocks
-from emulator.local_redis import local_redis
+from emulator.demo.local_redis import local_redis
 from tests.support.gemini import Gemini
 from tests.support.processes import Process
 from workers import contract

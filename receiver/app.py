@@ -17,14 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from receiver import logs
 from receiver.bodies import read_body
-from receiver.errors import (
-    BodyTooLarge,
-    BodyTooSlow,
-    ClientGone,
-    Refusal,
-    SignatureRefused,
-    Unavailable,
-)
+from receiver.errors import BodyTooLarge, BodyTooSlow, ClientGone, Refusal, SignatureRefused, Unavailable
 from receiver.events import Ignored, parse_event
 from receiver.intake import Intake
 from receiver.signatures import Headers, Kind, Verified

@@ -14,16 +14,16 @@ from receiver.settings import read_environment
 # bucket and HTTP libraries that only the workers need.
 COMMANDS = {
     "serve": ("receiver.app_cli:serve", "Run the webhook endpoint."),
-    "register": ("receiver.registration:register", "Subscribe a URL to Gemini's batch events, once."),
-    "webhooks": ("receiver.registration:webhooks", "List, get, ping, rotate or delete webhooks."),
+    "register": ("receiver.registration.cli:register", "Subscribe a URL to Gemini's batch events, once."),
+    "webhooks": ("receiver.registration.cli:webhooks", "List, get, ping, rotate or delete webhooks."),
     "work": ("workers.cli:work", "Run workers that fetch, fan out and commit batches."),
     "process": ("workers.cli:process", "Process one batch here and now, without Redis or workers."),
     "replay": ("workers.cli:replay", "Enqueue a batch again, also after it failed for good."),
     "status": ("workers.cli:status", "Show one batch, or what waits, runs, failed and was committed lately."),
     "reconcile": ("workers.cli:reconcile_now", "Enqueue batches that ended without our being told."),
-    "verify": ("workers.verify_cli:verify_batch", "Check a batch in the bucket, and against your requests."),
+    "verify": ("workers.verify.cli:verify_batch", "Check a batch in the bucket, and against your requests."),
     "emulator": ("emulator.cli:emulator", "Run a local Gemini to develop and test against."),
-    "demo": ("emulator.demo:demo", "Show the whole flow on this machine, end to end."),
+    "demo": ("emulator.demo.cli:demo", "Show the whole flow on this machine, end to end."),
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 import redis
 from hypothesis import HealthCheck, settings
 
-from emulator.local_redis import local_redis
+from emulator.demo.local_redis import local_redis
 from tests.support.deployment import deployment  # noqa: F401
 from tests.support.gemini import gemini  # noqa: F401
 from tests.support.processes import Process

@@ -18,15 +18,15 @@ from pathlib import Path
 
 import click
 
-from emulator.local_redis import local_redis
+from emulator.demo.local_redis import local_redis
 from receiver.errors import ReceiverError
 from receiver.events import Event, Ignored, parse_event
 from receiver.public_keys import PublicKeys
 from receiver.signatures import Keys, parse_secrets, verify
 from tests.receiver import signing
 from tests.support.processes import Process
-from workers.json_text import is_utf8
-from workers.results import key_of, manifest_line, parse, render
+from workers.results.json_text import is_utf8
+from workers.results.result import key_of, manifest_line, parse, render
 
 SLOWEST_SECONDS = 5.0
 

@@ -105,13 +105,13 @@ def test_workers_load_nothing_that_knows_a_signing_secret() -> None:
 
 
 def test_a_folder_bucket_loads_no_object_store_client() -> None:
-    assert within(loaded_by("workers.folder"), "obstore") == set()
+    assert within(loaded_by("workers.bucket.folder"), "obstore") == set()
 
 
 def test_only_one_module_holds_the_api_key() -> None:
     asking = [path.name for path in modules("workers") if ".reveal()" in path.read_text()]
 
-    assert asking == ["gemini.py"]
+    assert asking == ["client.py"]
 
 
 def test_nothing_reads_or_writes_a_pickle() -> None:

@@ -7,7 +7,7 @@ import pytest
 from receiver.cli import COMMANDS, main
 from tests.support.processes import ROOT
 from tests.test_deploy import SETTINGS
-from workers.naming import output_name
+from workers.results.naming import output_name
 
 README = (ROOT / "README.md").read_text()
 

@@ -33,10 +33,10 @@ from tests.support.syscalls import CALLS, Story
 from tests.support.waiting import wait_until
 from workers import commit, contract
 from workers import process as processing
+from workers.bucket.folder import Folder
 from workers.contract import Announced, Announcement, Outcome, Trigger
 from workers.errors import GeminiUnavailable
-from workers.folder import Folder
-from workers.gemini import Gemini as Client
+from workers.gemini.client import Gemini as Client
 from workers.process import Result, Tools
 from workers.reconcile import due
 from workers.retry import decide

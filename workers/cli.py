@@ -17,6 +17,7 @@ from rich.table import Table
 
 from workers import commit, contract, parts
 from workers import status as status_of
+from workers.bucket.opening import open_bucket
 from workers.command_line import batch_id, fail, told
 from workers.contract import Announced, Announcement, Outcome, Trigger
 from workers.errors import SettingsError
@@ -26,7 +27,6 @@ from workers.process import Result, Tools
 from workers.process import process as process_one
 from workers.reconcile import reconcile
 from workers.settings import Settings, redis_url, storage_url
-from workers.storage import open_bucket
 
 _WIDEST = 1000  # Batch ids are shown whole, also in a pipe and in a narrow terminal.
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import msgspec
 
-from workers import layout
-from workers.answers import USAGE_FIELDS
-from workers.batch import State
+from workers.bucket import layout
+from workers.bucket.protocol import Bucket, MissingObject, join
 from workers.errors import Incomplete
 from workers.fanout import Tally, read_tally
-from workers.lines import lines
+from workers.gemini.batches import State
 from workers.parts import Piece, Split, read_split
 from workers.plan import Plan, read_plan
-from workers.storage import Bucket, MissingObject, join
+from workers.results.answers import USAGE_FIELDS
+from workers.results.lines import lines
 
 _EMPTY_SHA256 = hashlib.sha256().hexdigest()
 

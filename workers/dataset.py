@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec.structs import astuple
 
-from workers import layout
-from workers.answers import USAGE_FIELDS, Usage
+from workers.bucket import layout
+from workers.bucket.protocol import Bucket, Writer
 from workers.parts import Piece
 from workers.plan import Plan
-from workers.results import Rendered
-from workers.storage import Bucket, Writer
+from workers.results.answers import USAGE_FIELDS, Usage
+from workers.results.result import Rendered
 
 # "element" is the Parquet format's own name for what a list holds; Arrow's would be "item".
 _EMBEDDING = pa.list_(pa.field("element", pa.float32()))

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import astuple
 
-from workers import layout
-from workers.answers import USAGE_FIELDS
+from workers.bucket import layout
+from workers.bucket.protocol import Bucket, MissingObject, OutputSink, Writer
 from workers.errors import Incomplete, SettingsError
-from workers.lines import lines
 from workers.parts import Part, Piece
 from workers.plan import read_plan
-from workers.results import Rendered, manifest_line, oversized, parse, render
-from workers.storage import Bucket, MissingObject, OutputSink, Writer
+from workers.results.answers import USAGE_FIELDS
+from workers.results.lines import lines
+from workers.results.result import Rendered, manifest_line, oversized, parse, render
 
 if TYPE_CHECKING:
     from workers.dataset import Table

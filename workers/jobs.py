@@ -11,15 +11,15 @@ from rq import Retry, get_current_job
 from rq.job import Job
 
 from workers import commit, contract, fanout, strangers
+from workers.bucket.opening import open_bucket
 from workers.contract import Announced, Trigger
 from workers.errors import Permanent, Unreadable, WorkerError
-from workers.gemini import Gemini
+from workers.gemini.client import Gemini
 from workers.process import Result, Tools, process
 from workers.process import fan_out_part as fan_out_one
 from workers.reconcile import reconcile
 from workers.retry import decide
 from workers.settings import Settings
-from workers.storage import open_bucket
 
 logger = logging.getLogger("workers")
 

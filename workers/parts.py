@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from workers import layout
+from workers.bucket import layout
+from workers.bucket.protocol import Bucket
 from workers.errors import Incomplete, Transient
-from workers.json_text import is_utf8
-from workers.keys import NO_KEY, KeyCounter, digest
-from workers.lines import LineCutter, RawLine
-from workers.results import key_of
+from workers.results.json_text import is_utf8
+from workers.results.keys import NO_KEY, KeyCounter, digest
+from workers.results.lines import LineCutter, RawLine
+from workers.results.result import key_of
 from workers.sources import Identity, Source, skip
-from workers.storage import Bucket
 
 
 class Piece(msgspec.Struct, frozen=True):

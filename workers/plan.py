@@ -4,10 +4,10 @@ from typing import Any
 
 import msgspec
 
-from workers import layout
-from workers.batch import Batch, State
+from workers.bucket import layout
+from workers.bucket.protocol import Bucket
 from workers.contract import Trigger
-from workers.storage import Bucket
+from workers.gemini.batches import Batch, State
 
 
 class Plan(msgspec.Struct, frozen=True):

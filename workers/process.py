@@ -12,15 +12,15 @@ from typing import Any, Protocol
 import msgspec
 
 from workers import commit, parts
-from workers.batch import Batch, State, timestamp
+from workers.bucket.protocol import Bucket
 from workers.contract import Announced, Trigger
 from workers.errors import NotReady, Transient, WorkerError
 from workers.fanout import fan_out, read_tally
-from workers.gemini import Gemini
+from workers.gemini.batches import Batch, State, timestamp
+from workers.gemini.client import Gemini
 from workers.parts import Part
 from workers.plan import Plan, plan_of, read_plan, write_plan
 from workers.sources import Source, source_of
-from workers.storage import Bucket
 
 # Gemini shows an output some time after the state. A cancelled batch may also have none at all, for ever.
 LATE_OUTPUT_SECONDS = 900

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 from redis import Redis
 
-from workers import commit, contract, layout
-from workers.batch import FILE_LIFE_SECONDS, Batch, State, timestamp
+from workers import commit, contract
+from workers.bucket import layout
 from workers.contract import Announcement, Outcome, Trigger
-from workers.gemini import Webhook
+from workers.gemini.batches import FILE_LIFE_SECONDS, Batch, State, timestamp
+from workers.gemini.client import Webhook
 from workers.process import Tools
 
 logger = logging.getLogger("workers")

@@ -3,8 +3,8 @@
 import random
 import time
 
-from workers.batch import FILE_LIFE_SECONDS
 from workers.errors import Transient, Unreadable, WorkerError
+from workers.gemini.batches import FILE_LIFE_SECONDS
 
 _FIRST_SECONDS = 1.0
 _LONGEST_SECONDS = 900.0

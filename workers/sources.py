@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from workers import json_text
-from workers.batch import Batch
 from workers.errors import GeminiUnavailable
-from workers.gemini import Download, Gemini
+from workers.gemini.batches import Batch
+from workers.gemini.client import Download, Gemini
+from workers.results import json_text
 
 _RECONNECTS = 5
 _RECONNECT_SECONDS = 0.5

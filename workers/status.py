@@ -11,8 +11,9 @@ from rq.exceptions import NoSuchJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from workers import commit, contract, layout, parts
-from workers.storage import Bucket
+from workers import commit, contract, parts
+from workers.bucket import layout
+from workers.bucket.protocol import Bucket
 
 _WAITING, _RUNNING, _FAILED = "waiting", "running", "failed"
 

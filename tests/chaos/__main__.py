@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import redis
 
-from emulator.local_redis import local_redis
+from emulator.demo.local_redis import local_redis
 from tests.chaos.batches import Planned
 from tests.chaos.report import Report, count_files, differences
 from tests.chaos.schedule import SLOW_TO_HEAL, Fault, Schedule, plan

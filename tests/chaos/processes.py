@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from emulator.local_redis import free_port, start_redis
+from emulator.demo.local_redis import free_port, start_redis
 from tests.support.processes import Process
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import redis
 
-from emulator.local_redis import free_port
+from emulator.demo.local_redis import free_port
 from tests.chaos.batches import PART_BYTES, Planned, Telling
 from tests.chaos.processes import RedisServer, crew, kill, still_running
 from tests.chaos.schedule import OF_PROCESSES, End, Event, Fault, Strike, Submit

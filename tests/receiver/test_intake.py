@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from emulator.local_redis import free_port, start_redis
+from emulator.demo.local_redis import free_port, start_redis
 from receiver.errors import QueueUnavailable
 from receiver.intake import Intake, connect
 from tests.receiver.conftest import Answer, Receiver, StartReceiver

@@ -16,7 +16,7 @@ import pytest
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from emulator.local_redis import free_port
+from emulator.demo.local_redis import free_port
 
 _BUCKET = "tests"
 _START_SECONDS = 60.0

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from redis import Redis
 
-from emulator.local_redis import free_port, start_redis
+from emulator.demo.local_redis import free_port, start_redis
 from receiver.cli import main
 from tests.support.deployment import Deployment, result_line
 from tests.support.gemini import API_KEY

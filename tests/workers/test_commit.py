@@ -12,14 +12,16 @@ import msgspec
 import pytest
 
 from tests.support.deployment import contents, result_line
-from workers import commit, layout, parts
-from workers.batch import State
+from workers import commit, parts
+from workers.bucket import layout
+from workers.bucket.opening import open_bucket
+from workers.bucket.protocol import Bucket
 from workers.contract import Trigger
 from workers.errors import Incomplete
 from workers.fanout import Tally, fan_out
+from workers.gemini.batches import State
 from workers.plan import Plan, read_plan, write_plan
 from workers.sources import InlineSource
-from workers.storage import Bucket, open_bucket
 
 BATCH = "abc"
 OBJECTS = frozenset({"objects"})

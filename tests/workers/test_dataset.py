@@ -17,13 +17,15 @@ import pytest
 
 from tests.support.deployment import Deployment, contents, result_line
 from tests.support.processes import ROOT
-from workers import commit, fanout, layout
-from workers.batch import State
+from workers import commit, fanout
+from workers.bucket import layout
+from workers.bucket.opening import open_bucket
+from workers.bucket.protocol import Bucket, DiskFull, Writer
 from workers.contract import Trigger
 from workers.dataset import SCHEMA
+from workers.gemini.batches import State
 from workers.parts import Part, Piece, Split
 from workers.plan import Plan, write_plan
-from workers.storage import Bucket, DiskFull, Writer, open_bucket
 
 PARQUET = frozenset({"parquet"})
 OBJECTS = frozenset({"objects"})

@@ -10,11 +10,12 @@ import msgspec
 import pytest
 
 from tests.support.deployment import contents, result_line
-from workers import layout
+from workers.bucket import layout
+from workers.bucket.opening import open_bucket
+from workers.bucket.protocol import Bucket, MissingObject
 from workers.errors import Incomplete
 from workers.fanout import Tally, fan_out, read_tally
 from workers.parts import Part
-from workers.storage import Bucket, MissingObject, open_bucket
 
 BATCH = "abc"
 OBJECTS = frozenset({"objects"})
@@ -210,7 +211,7 @@ def test_a_part_of_blank_lines_is_done_without_outputs(bucket: Bucket) -> None:
 def test_a_line_above_the_limit_is_invalid_and_its_neighbours_are_not(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.lines.lines.__defaults__", (200,))
+    monkeypatch.setattr("workers.results.lines.lines.__defaults__", (200,))
     long = b'{"key":"long","error":{}}' + b" " * 300
     part = store(bucket, b'{"key":"a","error":{}}\n' + long + b'\n{"key":"b","error":{}}')
 

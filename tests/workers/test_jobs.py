@@ -14,10 +14,11 @@ from rq.serializers import JSONSerializer
 from tests.support.deployment import result_line
 from tests.support.gemini import Gemini as Emulator
 from workers import commit, contract, jobs, process
+from workers.bucket.opening import open_bucket
+from workers.bucket.protocol import Bucket
 from workers.contract import Announcement, Trigger
 from workers.errors import KeyRefused, ResultsGone, Unreadable
 from workers.settings import Settings
-from workers.storage import Bucket, open_bucket
 from workers.worker import OwnJob, OwnQueue
 
 MANY = b"".join(result_line(f"k{n}", "x" * 500) for n in range(200))

@@ -18,16 +18,18 @@ from hypothesis import strategies as st
 
 from tests.support.deployment import contents, result_line
 from tests.support.gemini import Gemini as Emulator
-from workers import layout, parts
+from workers import parts
+from workers.bucket import layout
+from workers.bucket.folder import Folder
+from workers.bucket.opening import open_bucket
+from workers.bucket.protocol import Bucket
 from workers.errors import GeminiUnavailable, Incomplete, Transient
-from workers.folder import Folder
-from workers.gemini import Gemini
-from workers.keys import digest
-from workers.lines import LineCutter
+from workers.gemini.client import Gemini
 from workers.parts import Part
+from workers.results.keys import digest
+from workers.results.lines import LineCutter
 from workers.settings import Secret
 from workers.sources import FileSource, Identity, Opened
-from workers.storage import Bucket, open_bucket
 
 BATCH = "abc"
 PART_BYTES = 1000

@@ -16,14 +16,15 @@ from tests.support.deployment import contents, result_line
 from tests.support.gemini import API_KEY
 from tests.support.gemini import Gemini as Emulator
 from tests.support.waiting import wait_until
-from workers import commit, layout
-from workers.batch import State
+from workers import commit
+from workers.bucket import layout
+from workers.bucket.opening import open_bucket
 from workers.contract import Announced, Trigger
 from workers.errors import GeminiUnavailable, Incomplete, KeyRefused, NotReady, ResultsGone, Unreadable
-from workers.gemini import Gemini
+from workers.gemini.batches import State
+from workers.gemini.client import Gemini
 from workers.process import LATE_OUTPUT_SECONDS, Result, Tools, fan_out_part, process
 from workers.settings import Secret
-from workers.storage import open_bucket
 
 PART_BYTES = 50_000
 MANY = b"".join(result_line(f"k{n % 370}", "x" * 500) for n in range(400))

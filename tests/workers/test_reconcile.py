@@ -13,12 +13,12 @@ import redis
 from tests.support.deployment import result_line
 from tests.support.gemini import Gemini as Emulator
 from workers import contract, reconcile
+from workers.bucket.opening import open_bucket
 from workers.contract import Announced, Announcement, Trigger
-from workers.gemini import Gemini
+from workers.gemini.client import Gemini
 from workers.process import Result, Tools, process
 from workers.reconcile import Report
 from workers.settings import Secret
-from workers.storage import open_bucket
 
 HERE = Announced(frozenset({Trigger.PROCESS}), 1, None)
 

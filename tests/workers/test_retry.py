@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workers.bucket.protocol import BucketRefused, DiskFull, MissingObject
 from workers.errors import (
     BucketUnavailable,
     GeminiUnavailable,
@@ -18,7 +19,6 @@ from workers.errors import (
     WorkerError,
 )
 from workers.retry import decide
-from workers.storage import BucketRefused, DiskFull, MissingObject
 
 HOUR = 3600.0
 LIFE = 48 * HOUR

@@ -13,9 +13,9 @@ from tests.support.deployment import result_line
 from tests.support.gemini import Gemini as Emulator
 from tests.support.scripted import Answer, Asked, Scripted, scripted
 from workers import sources
-from workers.batch import parse_batch
 from workers.errors import GeminiUnavailable, ResultsGone
-from workers.gemini import Gemini
+from workers.gemini.batches import parse_batch
+from workers.gemini.client import Gemini
 from workers.settings import Secret
 from workers.sources import FileSource, Identity, InlineSource, source_of
 

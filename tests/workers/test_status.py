@@ -11,12 +11,14 @@ from rq.registry import FailedJobRegistry
 from rq.results import Result
 from rq.serializers import JSONSerializer
 
-from workers import commit, contract, layout, status
-from workers.batch import State
+from workers import commit, contract, status
+from workers.bucket import layout
+from workers.bucket.opening import open_bucket
+from workers.bucket.protocol import Bucket
 from workers.contract import Announcement, Trigger
+from workers.gemini.batches import State
 from workers.parts import Piece, Split
 from workers.plan import Plan
-from workers.storage import Bucket, open_bucket
 
 
 @pytest.fixture

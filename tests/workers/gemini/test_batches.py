@@ -1,0 +1,249 @@
+"""A batch as it was documented, as it was seen, and as nobody should send it."""
+
+import json
+from itertools import product
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.errors import Permanent
+from workers.gemini.batches import Batch, State, parse_batch, timestamp
+from workers.results.result import parse
+from workers.sources import InlineSource
+
+FILE = "files/batch-abc"
+STATES = ["PENDING", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED"]
+FILE_FIELDS = ["responsesFile", "responses_file", "fileName", "file_name"]
+
+
+def parsed(asked: str = "abc", **operation: Any) -> Batch:
+    return parse_batch(json.dumps(operation).encode(), asked)
+
+
+def elements(batch: Batch) -> list[Any] | None:
+    return None if batch.inline is None else [json.loads(bytes(element)) for element in batch.inline]
+
+
+@pytest.mark.parametrize(("prefix", "state"), [*product(["BATCH_STATE_", "JOB_STATE_", ""], STATES)])
+def test_a_state_is_read_with_each_prefix(prefix: str, state: str) -> None:
+    batch = parsed(metadata={"state": prefix + state})
+
+    assert batch.state == state.lower()
+    assert batch.final == (state not in {"PENDING", "RUNNING"})
+
+
+@pytest.mark.parametrize(
+    ("operation", "state"),
+    [
+        ({}, State.RUNNING),
+        ({"metadata": None}, State.RUNNING),
+        ({"metadata": {"state": "BATCH_STATE_UNSPECIFIED"}}, State.RUNNING),
+        ({"metadata": {"state": "SOMETHING_NEW"}, "done": True}, State.RUNNING),
+        ({"done": True}, State.RUNNING),
+        ({"done": True, "response": {"responsesFile": "files/x"}}, State.SUCCEEDED),
+        ({"done": False, "response": {"responsesFile": "files/x"}}, State.RUNNING),
+        ({"done": True, "error": {"code": 13}}, State.FAILED),
+        ({"metadata": {"state": "BATCH_STATE_PENDING"}, "done": True}, State.PENDING),
+        ({"metadata": {"state": "JOB_STATE_PARTIALLY_SUCCEEDED"}}, State.SUCCEEDED),
+    ],
+)
+def test_a_batch_whose_state_is_not_told_is_final_only_with_an_output_or_an_error(
+    operation: dict[str, Any], state: State
+) -> None:
+    assert parsed(**operation).state is state
+
+
+@pytest.mark.parametrize("field", FILE_FIELDS)
+@pytest.mark.parametrize("place", ["response", "metadata", "both"])
+def test_the_result_file_is_found_at_each_place_under_each_name(field: str, place: str) -> None:
+    metadata: dict[str, Any] = {"state": "BATCH_STATE_SUCCEEDED"}
+    operation: dict[str, Any] = {"metadata": metadata, "done": True}
+    if place != "metadata":
+        operation["response"] = {"@type": "…GenerateContentBatchOutput", field: FILE}
+    if place != "response":
+        metadata["output"] = {field: FILE}
+
+    batch = parsed(**operation)
+
+    assert (batch.result_file, batch.inline) == (FILE, None)
+
+
+@pytest.mark.parametrize("output", [None, {}, {"responsesFile": ""}, {"responsesFile": None}, [], "", 1])
+def test_an_output_that_names_nothing_is_none_yet(output: object) -> None:
+    batch = parsed(metadata={"state": "BATCH_STATE_SUCCEEDED", "output": output}, done=True, response=output)
+
+    assert (batch.state, batch.result_file, batch.inline) == (State.SUCCEEDED, None, None)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("inlinedResponses", "inlined_responses", "inlinedEmbedContentResponses"),
+        "inlined_embed_content_responses",
+    ],
+)
+@pytest.mark.parametrize("inner", ["inlinedResponses", "inlined_responses", None])
+@pytest.mark.parametrize("place", ["response", "output"])
+def test_an_inline_answer_is_found_in_each_shape(name: str, inner: str | None, place: str) -> None:
+    answers = [{"metadata": {"key": "a"}, "response": {}}, {"error": {"code": 3}}, {"response": {}}]
+    output = {name: {inner: answers} if inner else answers}
+    operation = {"response": output} if place == "response" else {"metadata": {"output": output}}
+
+    batch = parsed(**operation)
+
+    assert batch.result_file is None
+    assert elements(batch) == answers
+
+
+@pytest.mark.parametrize("inline", [{}, [], {"inlinedResponses": []}, None])
+def test_an_inline_answer_may_be_empty(inline: object) -> None:
+    assert elements(parsed(response={"inlinedResponses": inline})) == []
+
+
+def test_inline_elements_come_as_they_were_sent() -> None:
+    element = b'{ "metadata" : {"key":1e999}, "response":{"n":0.10,"s":"\\u00e9"},"response":{} }'
+
+    batch = parse_batch(b'{"response":{"inlinedResponses":{"inlinedResponses":[' + element + b"]}}}", "abc")
+
+    assert batch.inline is not None
+    assert [bytes(each) for each in batch.inline] == [element]
+
+
+def test_everything_that_is_told_of_a_batch_is_kept() -> None:
+    stats = {"requestCount": "2", "successfulRequestCount": "1", "futureCount": "9"}
+    batch = parsed(
+        name="batches/other",
+        metadata={
+            "@type": "type.googleapis.com/…",
+            "model": "models/gemini-2.5-flash",
+            "displayName": "my-batch",
+            "createTime": "2026-07-01T20:29:19.123456789Z",
+            "endTime": "2026-07-01T21:00:00Z",
+            "updateTime": "2026-07-01T22:00:00Z",
+            "batchStats": stats,
+            "state": "BATCH_STATE_FAILED",
+        },
+        error={"code": 13, "message": "internal", "details": [{"x": 1}]},
+    )
+
+    assert batch == Batch(
+        id="abc",
+        state=State.FAILED,
+        display_name="my-batch",
+        model="models/gemini-2.5-flash",
+        created_at="2026-07-01T20:29:19.123456789Z",
+        ended_at="2026-07-01T21:00:00Z",
+        stats=stats,
+        error={"code": 13, "message": "internal", "details": [{"x": 1}]},
+        result_file=None,
+        inline=None,
+    )
+    assert batch.expected == 2
+
+
+def test_a_listed_batch_has_the_id_of_its_own_name_if_that_is_one() -> None:
+    assert parsed("", name="batches/abc-1").id == "abc-1"
+    assert parsed("", name="batches/../abc").id == ""
+
+
+@pytest.mark.parametrize("stats", [None, {}, {"requestCount": "many"}, {"requestCount": None}, [], "2"])
+def test_a_count_that_can_not_be_read_is_not_known(stats: object) -> None:
+    assert parsed(metadata={"batchStats": stats}).expected is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"{", b"null", b"[]", b'"x"', b"<html>", b"\xff\xfe", b'{"metadata":[]}', b'{"done":"yes"}'),
+        *(b'{"name":1}', b'{"metadata":{"state":7}}', b"{}{}", b'{"response":' + b"[" * 100_000),
+        b'{"response":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"error":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_000 + b"}",
+        b'{"response":{"responsesFile":"\xff"}}',
+    ],
+)
+def test_what_is_no_batch_is_refused(body: bytes) -> None:
+    with pytest.raises(Permanent, match="no batch"):
+        parse_batch(body, "abc")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = st.sampled_from(
+    [
+        *FILE_FIELDS,
+        "inlinedResponses",
+        "state",
+        "output",
+        "response",
+        "metadata",
+        "batchStats",
+        "error",
+        "name",
+    ]
+)
+
+
+@given(st.dictionaries(FIELDS, JSON | st.dictionaries(FIELDS, JSON)))
+def test_any_json_is_a_batch_or_an_error_of_ours(operation: dict[str, Any]) -> None:
+    try:
+        batch = parse_batch(msgspec.json.encode(operation), "abc")
+    except Permanent:
+        return
+    assert batch.id == "abc"
+    assert batch.state in set(State)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1970-01-01T00:00:10Z", 10.0),
+        ("1970-01-01T00:00:10.5Z", 10.5),
+        ("1970-01-01T00:00:10.123456789Z", 10.123456),
+        ("1970-01-01T01:00:10+01:00", 10.0),
+        ("1970-01-01T00:00:10", 10.0),
+        (None, None),
+        ("", None),
+        ("yesterday", None),
+        ("2026-13-01T00:00:00Z", None),
+    ],
+)
+def test_a_time_is_read_to_the_microsecond(text: str | None, seconds: float | None) -> None:
+    assert timestamp(text) == seconds
+
+
+# Asking for a batch.
+
+
+DEEP = b'{"metadata":{"key":"deep"},"response": ' + b"[" * 10_000 + b'" a "' + b"]" * 10_000 + b"}"
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        b'{"done":true,"metadata":{"state":"BATCH_STATE_SUCCEEDED"},"response":{"inlinedResponses":%b}}',
+        b'{"metadata":{"output":{"inlined_responses":{"inlinedResponses":%b}},"state":"JOB_STATE_SUCCEEDED"}}',
+    ],
+)
+def test_an_inline_result_that_nests_too_deep_spoils_only_itself(around: bytes) -> None:
+    good = b'{"metadata":{"key":"good"},"response":{"a": 1}}'
+    batch = parse_batch(around.replace(b"%b", b"[%b, %b]" % (good, DEEP)), "abc")
+
+    assert batch.state is State.SUCCEEDED
+    assert batch.inline
+    with InlineSource(batch.inline).open(0, None) as opened:
+        lines = b"".join(opened.chunks).splitlines()
+    assert lines == [good.replace(b": ", b":"), DEEP.replace(b": ", b":")]
+    assert [parse(line).status for line in lines] == ["succeeded", "invalid"]
+
+
+@pytest.mark.parametrize("cut", [1, 100, len(DEEP) - 2])
+def test_deep_json_that_is_no_batch_is_refused(cut: int) -> None:
+    body = b'{"response":{"inlinedResponses":[' + DEEP[:-cut]
+    with pytest.raises(Permanent):
+        parse_batch(body, "abc")

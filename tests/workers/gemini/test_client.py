@@ -1,0 +1,438 @@
+"""Gemini's answers as they were documented, as they were seen, and as nobody should send them."""
+
+import socket
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import httpx
+import pytest
+
+from tests.support.deployment import result_line
+from tests.support.gemini import Gemini as Emulator
+from tests.support.scripted import Answer, Asked, Scripted, scripted
+from workers.errors import GeminiUnavailable, KeyRefused, Permanent, ResultsGone, Unreadable, WorkerError
+from workers.gemini.client import Gemini
+from workers.settings import Secret
+
+KEY = "AIza-very-secret"
+FILE = "files/batch-abc"
+
+
+@pytest.fixture
+def server() -> Iterator[Scripted]:
+    with scripted() as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: Scripted) -> Iterator[Gemini]:
+    client = Gemini(server.url, Secret(KEY))
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def emulated(gemini: Emulator) -> Iterator[Gemini]:
+    """A client of the emulator."""
+    client = Gemini(gemini.url, Secret(gemini.api_key))
+    yield client
+    client.close()
+
+
+def read(client: Gemini, file: str = FILE, start: int = 0, etag: str | None = None) -> bytes:
+    with client.download(file, start, etag) as download:
+        return b"".join(download.chunks)
+
+
+def test_a_batch_of_the_emulator_is_read(gemini: Emulator, emulated: Gemini) -> None:
+    batch = gemini.put_batch(result_line("a"), display_name="mine", stats={"requestCount": "1"})
+
+    found = emulated.batch(batch)
+
+    assert (found.id, found.state, found.display_name, found.expected) == (batch, "succeeded", "mine", 1)
+    assert found.result_file
+    assert read(emulated, found.result_file) == result_line("a")
+
+
+def test_the_key_is_sent_in_its_header_and_never_in_the_address(server: Scripted, client: Gemini) -> None:
+    server.answer = lambda _: Answer(body=b"{}")
+
+    client.batch("abc")
+
+    assert [asked.path for asked in server.asked] == ["/v1beta/batches/abc"]
+    assert server.asked[0].headers["x-goog-api-key"] == KEY
+    assert server.asked[0].headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_batch_that_is_not_ours_is_unreadable(server: Scripted, client: Gemini, status: int) -> None:
+    server.answer = lambda _: Answer(status, b'{"error":{"code":404}}')
+
+    with pytest.raises(Unreadable, match="can't read the batch"):
+        client.batch("abc")
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(401, b""), (400, b'{"reason":"API_KEY_INVALID"}'), (403, b'{"reason": "API_KEY_INVALID"}')],
+)
+def test_a_refused_key_is_told_from_a_batch_that_is_not_ours(
+    server: Scripted, client: Gemini, status: int, body: bytes
+) -> None:
+    server.answer = lambda _: Answer(status, body)
+
+    with pytest.raises(KeyRefused, match="GEMINI_API_KEY"):
+        client.batch("abc")
+    with pytest.raises(KeyRefused):
+        list(client.batches())
+    with pytest.raises(KeyRefused):
+        read(client)
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+def test_trouble_that_passes_can_heal(server: Scripted, client: Gemini, status: int) -> None:
+    server.answer = lambda _: Answer(status, b"busy", {"Retry-After": "17"})
+
+    for call in (lambda: client.batch("abc"), lambda: list(client.batches()), lambda: read(client)):
+        with pytest.raises(GeminiUnavailable, match=str(status)) as caught:
+            call()
+        assert caught.value.retry_after == 17
+
+
+@pytest.mark.parametrize("status", [204, 301, 302, 307, 308, 304, 400, 405, 409, 410, 418, 501, 505])
+def test_other_answers_are_final(server: Scripted, client: Gemini, status: int) -> None:
+    server.answer = lambda _: Answer(status, b"")
+
+    with pytest.raises(Permanent, match=str(status)):
+        client.batch("abc")
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        *(
+            ("0", 0),
+            ("120", 120),
+            ("999999", 999_999),
+            ("", None),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+        ),
+        *(("9999999", None), ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("Wed, 99 Oct 2015 07:28:00 GMT", None)),
+        ("Wed, 21 Oct 99999999999999999999 07:28:00 GMT", None),
+    ],
+)
+def test_how_long_to_wait_is_read_where_it_can_be(
+    server: Scripted, client: Gemini, header: str, seconds: float | None
+) -> None:
+    server.answer = lambda _: Answer(429, headers={"Retry-After": header})
+
+    with pytest.raises(GeminiUnavailable) as caught:
+        client.batch("abc")
+
+    assert caught.value.retry_after == seconds
+
+
+def test_how_long_to_wait_may_be_a_date(server: Scripted, client: Gemini) -> None:
+    until = datetime.now(UTC) + timedelta(seconds=300)
+    server.answer = lambda _: Answer(503, headers={"Retry-After": format_datetime(until, usegmt=True)})
+
+    with pytest.raises(GeminiUnavailable) as caught:
+        client.batch("abc")
+
+    assert caught.value.retry_after is not None
+    assert 290 < caught.value.retry_after <= 300
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("same_host", [True, False])
+def test_a_redirect_is_not_followed_with_the_key(
+    server: Scripted, client: Gemini, status: int, same_host: bool
+) -> None:
+    with scripted() as other:
+        where = server if same_host else other
+        server.answer = lambda _: Answer(status, headers={"Location": f"{where.url}/elsewhere"})
+
+        for call in (lambda: client.batch("abc"), lambda: read(client)):
+            with pytest.raises(Permanent):
+                call()
+
+        assert not other.asked
+        assert "/elsewhere" not in {asked.path for asked in server.asked}
+
+
+def test_nobody_at_the_address_can_heal() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        client = Gemini(f"http://127.0.0.1:{unused.getsockname()[1]}", Secret(KEY))
+
+        with pytest.raises(GeminiUnavailable, match="could not be reached"):
+            client.batch("abc")
+        with pytest.raises(GeminiUnavailable, match="could not be reached"):
+            read(client)
+        client.close()
+
+
+def test_silence_can_heal() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = Gemini(f"http://127.0.0.1:{silent.getsockname()[1]}", Secret(KEY))
+        client._http.timeout = httpx.Timeout(0.1)
+
+        for call in (lambda: client.batch("abc"), lambda: read(client)):
+            with pytest.raises(GeminiUnavailable, match="ReadTimeout"):
+                call()
+        client.close()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate"])
+def test_a_body_that_can_not_be_unpacked_can_heal(server: Scripted, client: Gemini, encoding: str) -> None:
+    server.answer = lambda _: Answer(body=b"not packed", headers={"Content-Encoding": encoding})
+
+    with pytest.raises(WorkerError):
+        client.batch("abc")
+
+
+def test_no_error_says_the_key_not_even_where_it_came_from(server: Scripted, client: Gemini) -> None:
+    assert KEY not in repr(client)
+    for status in (200, 301, 400, 401, 403, 404, 429, 500):
+        server.answer = lambda _, status=status: Answer(status, KEY.encode())  # type: ignore[misc]
+        for call in (lambda: client.batch("abc"), lambda: list(client.batches())):
+            with pytest.raises(WorkerError) as caught:
+                call()
+            assert KEY not in str(caught.value) + repr(caught.value)
+            assert caught.value.__cause__ is None
+
+
+# The list of batches.
+
+
+def test_all_pages_are_listed(gemini: Emulator, emulated: Gemini) -> None:
+    put = {gemini.put_batch(result_line("a")) for _ in range(5)}
+
+    assert {batch.id for batch in emulated.batches(page_size=2)} == put
+    assert len([asked for asked in gemini.requests("/batches") if asked["method"] == "GET"]) == 3
+
+
+def test_no_batches_are_an_empty_list(gemini: Emulator, emulated: Gemini) -> None:
+    assert list(emulated.batches()) == []
+    assert len(gemini.requests("/batches")) == 1
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"<html>", b'{"operations":{}}', b"[" * 100_000])
+def test_a_list_that_can_not_be_read_can_heal(server: Scripted, client: Gemini, body: bytes) -> None:
+    server.answer = lambda _: Answer(body=body)
+
+    with pytest.raises(GeminiUnavailable, match="list of batches"):
+        list(client.batches())
+
+
+# The result file.
+
+
+@pytest.fixture
+def file(gemini: Emulator, emulated: Gemini) -> tuple[str, bytes]:
+    """A result file of the emulator."""
+    content = b"".join(result_line(n) for n in range(100))
+    found = emulated.batch(gemini.put_batch(content)).result_file
+    assert found
+    return found, content
+
+
+def test_a_file_is_downloaded_with_its_length_and_etag(emulated: Gemini, file: tuple[str, bytes]) -> None:
+    name, content = file
+
+    with emulated.download(name) as download:
+        assert (download.start, download.length) == (0, len(content))
+        assert download.etag
+        assert b"".join(download.chunks) == content
+
+
+@pytest.mark.parametrize("start", [1, 1000, -1])
+def test_a_file_is_downloaded_from_any_byte_on(emulated: Gemini, file: tuple[str, bytes], start: int) -> None:
+    name, content = file
+    start %= len(content)
+
+    with emulated.download(name, start) as download:
+        assert (download.start, download.length) == (start, len(content))
+        assert b"".join(download.chunks) == content[start:]
+
+
+def test_a_start_behind_the_end_is_no_bytes_and_tells_the_length(
+    emulated: Gemini, file: tuple[str, bytes]
+) -> None:
+    name, content = file
+
+    with emulated.download(name, len(content)) as download:
+        assert (download.start, download.length) == (len(content), len(content))
+        assert list(download.chunks) == []
+
+
+def test_a_server_that_ignores_a_range_says_where_it_begins(
+    gemini: Emulator, emulated: Gemini, file: tuple[str, bytes]
+) -> None:
+    name, content = file
+    gemini.fault("ignore_range")
+
+    with emulated.download(name, 1000) as download:
+        assert (download.start, download.length) == (0, len(content))
+        assert b"".join(download.chunks) == content
+
+
+def test_a_range_is_asked_for_only_of_the_file_that_is_known(server: Scripted, client: Gemini) -> None:
+    server.answer = lambda _: Answer(body=b"abc")
+
+    read(client, start=5, etag='"v1"')
+    read(client, start=5)
+    read(client)
+
+    asked = [(a.headers.get("range"), a.headers.get("if-range")) for a in server.asked]
+    assert asked == [("bytes=5-", '"v1"'), ("bytes=5-", None), (None, None)]
+    assert {a.headers["accept-encoding"] for a in server.asked} == {"identity"}
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_a_file_that_is_missing_at_one_path_is_looked_for_at_the_other(
+    server: Scripted, client: Gemini, status: int
+) -> None:
+    server.answer = lambda asked: Answer(body=b"x") if asked.path.startswith("/v1beta") else Answer(status)
+
+    assert read(client) == b"x"
+    assert [asked.path for asked in server.asked] == [
+        "/download/v1beta/files/batch-abc:download?alt=media",
+        "/v1beta/files/batch-abc:download?alt=media",
+    ]
+
+
+def test_an_expired_file_is_gone_for_good(
+    gemini: Emulator, emulated: Gemini, file: tuple[str, bytes]
+) -> None:
+    name, _ = file
+    gemini.expire_output(name.removeprefix("files/batch-"))
+
+    with pytest.raises(ResultsGone, match="48 hours"):
+        read(emulated, name)
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_file_that_is_refused_is_gone_for_good(server: Scripted, client: Gemini, status: int) -> None:
+    server.answer = lambda _: Answer(status)
+
+    with pytest.raises(ResultsGone):
+        read(client)
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_cut_connection_can_heal_and_what_came_is_kept(
+    server: Scripted, client: Gemini, chunked: bool
+) -> None:
+    server.answer = lambda _: Answer(body=b"x" * 1000, cut=600, chunked=chunked)
+
+    got = b""
+    with client.download(FILE) as download, pytest.raises(GeminiUnavailable):  # noqa: PT012
+        for chunk in download.chunks:
+            got += chunk
+
+    assert got == b"x" * 600
+
+
+def test_a_file_without_a_length_is_read_to_its_end(server: Scripted, client: Gemini) -> None:
+    server.answer = lambda _: Answer(body=b"x" * 1000, chunked=True)
+
+    with client.download(FILE) as download:
+        assert (download.length, download.etag) == (None, None)
+        assert b"".join(download.chunks) == b"x" * 1000
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate"])
+def test_a_compressed_file_is_refused_because_its_bytes_are_not_those_of_the_file(
+    server: Scripted, client: Gemini, encoding: str
+) -> None:
+    server.answer = lambda _: Answer(body=b"x", headers={"Content-Encoding": encoding})
+
+    with pytest.raises(GeminiUnavailable, match="compressed"):
+        read(client)
+
+
+@pytest.mark.parametrize(
+    ("header", "start", "length"),
+    [("bytes 5-9/10", 5, 10), ("bytes 5-9/*", 5, None), ("bytes 0-9/10", 0, 10)],
+)
+def test_a_partial_answer_says_which_part_it_is(
+    server: Scripted, client: Gemini, header: str, start: int, length: int | None
+) -> None:
+    server.answer = lambda _: Answer(206, b"56789", {"Content-Range": header})
+
+    with client.download(FILE, 5) as download:
+        assert (download.start, download.length) == (start, length)
+
+
+@pytest.mark.parametrize("header", [None, "", "bytes */10", "lines 1-2/3", "bytes 5-9/ten", "bytes -9/10"])
+def test_a_partial_answer_that_does_not_say_which_part_it_is_can_heal(
+    server: Scripted, client: Gemini, header: str | None
+) -> None:
+    headers = {} if header is None else {"Content-Range": header}
+    server.answer = lambda _: Answer(206, b"56789", headers)
+
+    with pytest.raises(GeminiUnavailable, match="which range"):
+        read(client, start=5)
+
+
+@pytest.mark.parametrize("header", [None, "bytes */junk", "junk"])
+def test_a_range_that_is_refused_without_a_length_is_the_end(
+    server: Scripted, client: Gemini, header: str | None
+) -> None:
+    server.answer = lambda _: Answer(416, headers={} if header is None else {"Content-Range": header})
+
+    with client.download(FILE, 5) as download:
+        assert (download.start, download.length, list(download.chunks)) == (5, None, [])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "",
+            "files/",
+            "files/..",
+            "files/a/b",
+            "../files/a",
+            "files/a?x=1",
+            "files/a#b",
+            "files/a:download",
+        ),
+        *("https://example.com/x", "gs://bucket/object", "//example.com/x", "files/a\n", "files/%2e%2e", "é"),
+        *("files/files/a", "Files/a", "files/" + "a" * 129, "files/-a", "files/a b"),
+    ],
+)
+def test_what_is_no_file_name_is_never_asked_for(server: Scripted, client: Gemini, name: str) -> None:
+    with pytest.raises(Permanent, match="result file"):
+        read(client, name)
+
+    assert not server.asked
+
+
+@pytest.mark.parametrize("name", [FILE, "batch-abc"])
+def test_a_file_may_be_named_with_or_without_its_collection(
+    server: Scripted, client: Gemini, name: str
+) -> None:
+    server.answer = lambda _: Answer(body=b"x")
+
+    assert read(client, name) == b"x"
+    assert server.asked[0].path == "/download/v1beta/files/batch-abc:download?alt=media"
+
+
+def test_a_download_that_is_left_early_leaves_the_client_usable(server: Scripted, client: Gemini) -> None:
+    def answer(asked: Asked) -> Answer:
+        return Answer(body=b"x" * 5_000_000 if "download" in asked.path else b"{}")
+
+    server.answer = answer
+    begun = time.monotonic()
+
+    with client.download(FILE) as download:
+        next(download.chunks)
+    client.batch("abc")
+
+    assert time.monotonic() - begun < 5

@@ -1,0 +1,34 @@
+"""From `STORAGE_URL` to a bucket: the only place that looks at its scheme."""
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from workers.bucket.protocol import Bucket
+from workers.errors import SettingsError
+
+_OBJECT_STORES = ("s3", "gs", "az", "memory")
+
+
+def open_bucket(url: str, env: Mapping[str, str], *, concurrency: int | None = None) -> Bucket:
+    """The bucket at `url`: `file:///path` (created if missing), `s3://`, `gs://` or `az://bucket/prefix`.
+
+    Args:
+        url: the value of STORAGE_URL.
+        env: where credentials and endpoint are looked up, under each cloud's usual names.
+        concurrency: how many objects a sink writes at once; None for what measured best.
+
+    Raises:
+        SettingsError: the URL is none of these.
+        BucketRefused: the folder cannot be created.
+    """
+    # Imported here: a folder needs no obstore, which takes longer to load than all the rest.
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        from workers.bucket.folder import Folder  # noqa: PLC0415
+
+        return Folder(url, concurrency=concurrency)
+    if parts.scheme in _OBJECT_STORES:
+        from workers.bucket.objectstore import ObjectStore  # noqa: PLC0415
+
+        return ObjectStore(url, env, concurrency=concurrency)
+    raise SettingsError("STORAGE_URL must be file:///path, s3://bucket/prefix, gs://… or az://….")

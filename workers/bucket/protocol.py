@@ -1,0 +1,140 @@
+"""The bucket as the rest of the package sees it: a folder or an object store behind one small protocol.
+
+`open_bucket` is the only place that looks at the scheme of `STORAGE_URL`; `workers.bucket.folder` and
+`workers.bucket.objectstore` translate their own errors into the tree of `workers.errors`:
+
+    Transient
+    ├── BucketUnavailable   the store or the disk did not answer as it should
+    └── MissingObject       gone between being seen and being read: look again
+    Permanent
+    ├── DiskFull            no room left, a quota or a size limit reached
+    └── BucketRefused       credentials, permissions, or no such bucket
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from workers.errors import Permanent, Transient
+
+
+class MissingObject(Transient):
+    pass
+
+
+class DiskFull(Permanent):
+    pass
+
+
+class BucketRefused(Permanent):
+    pass
+
+
+class Writer(Protocol):
+    def write(self, data: bytes, /) -> None: ...
+
+
+class OutputSink(Protocol):
+    """Takes many small objects below one folder. Used by one thread, as a context manager."""
+
+    def put(self, name: str, data: bytes, content_type: str) -> None:
+        """Store `data` as `name`, relative to the sink's folder; may return before it is stored.
+
+        Raises:
+            WorkerError: this put, or an earlier one, failed; nothing put from now on is stored.
+        """
+
+
+class Bucket(Protocol):
+    """Objects under names of `/`-joined segments, exactly as given: nothing is encoded on the way.
+
+    Every method raises `ValueError` for a name with an empty, `.` or `..` segment, a leading or trailing
+    slash or a NUL, `BucketUnavailable` for what may heal and a `Permanent` error for what will not.
+    An instance may be shared by threads and carried over a fork.
+    """
+
+    @property
+    def url(self) -> str:
+        """Where it is, for people: no credentials."""
+
+    @property
+    def ignores_case(self) -> bool:
+        """Whether `a` and `A` are the same object, as in a folder on some file systems."""
+
+    def get(self, name: str) -> bytes | None:
+        """The whole object, or None where there is none."""
+
+    def size(self, name: str) -> int | None:
+        """Its size in bytes, or None where there is none."""
+
+    def read(self, name: str, chunk: int = 256 << 10, start: int = 0) -> Iterator[bytes]:
+        """The object from byte `start` on, in pieces of at most `chunk` bytes.
+
+        Raises:
+            MissingObject: there is none, when the first piece is asked for.
+        """
+
+    def put(self, name: str, data: bytes, content_type: str) -> None:
+        """Store or replace an object: atomic, and durable when it returns."""
+
+    def create(self, name: str, data: bytes, content_type: str) -> bool:
+        """Like `put`, but only where there is no such object yet; whether it was stored."""
+
+    def copy(self, source: str, target: str, content_type: str) -> None:
+        """Like `put` with the bytes of `source`, an object of that type; where the store can, they do not pass here.
+
+        Raises:
+            MissingObject: there is no `source`.
+        """
+
+    def writer(self, name: str, content_type: str) -> AbstractContextManager[Writer]:
+        """Like `put`, in pieces and flat memory: the object appears when the block ends without an error."""
+
+    def list(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Name and size in bytes of every object below the folder `prefix` ("" for all), in any order."""
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Delete objects; those that are missing already are fine."""
+
+    def delete_tree(self, prefix: str) -> None:
+        """Delete everything below the folder `prefix`; a folder's directories too, and what killed writers left."""
+
+    def sweep_staging(self) -> int:
+        """Delete what killed writers left behind, and return how much; `delete_tree` does it too."""
+
+    def outputs(self, folder: str) -> AbstractContextManager[OutputSink]:
+        """A sink for objects below `folder`: durable when the block ends without an error."""
+
+
+def join(bucket: Bucket, sources: Iterable[str], target: str, content_type: str) -> None:
+    """Store `target` with the bytes of several objects, one after the other.
+
+    Raises:
+        MissingObject: one of them is missing; nothing was stored.
+    """
+    with bucket.writer(target, content_type) as writer:
+        for source in sources:
+            for chunk in bucket.read(source):
+                writer.write(chunk)
+
+
+def check_name(name: str) -> str:
+    """`name`, if it can be an object's.
+
+    Raises:
+        ValueError: it is empty, has an empty, `.` or `..` segment, a slash at an end, or a NUL.
+    """
+    path = f"/{name}/"
+    if "//" in path or "/./" in path or "/../" in path or "\0" in path:
+        raise ValueError(f"not an object's name: {name!r}")
+    return name
+
+
+def check_prefix(prefix: str) -> str:
+    """`prefix` as a folder's name without its trailing slash; "" stays as it is.
+
+    Raises:
+        ValueError: it cannot be a folder's name.
+    """
+    folder = prefix.removesuffix("/")
+    return check_name(folder) if prefix else ""

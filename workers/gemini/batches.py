@@ -1,0 +1,220 @@
+"""A batch as Gemini answers it, in every spelling that was seen. Pure."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from workers.contract import parse_batch_id
+from workers.errors import Permanent
+from workers.results import json_text
+
+# Result files live 48 hours from the end of their batch (Files API).
+FILE_LIFE_SECONDS = 48 * 3600
+
+_FILE_FIELDS = {"responsesfile", "filename"}
+_INLINE_FIELDS = {"inlinedresponses", "inlinedembedcontentresponses"}
+
+
+class State(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+_FINAL = {State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED}
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch as Gemini answers it. `inline` holds the elements as they came; `error` and `stats` are JSON values."""
+
+    id: str
+    state: State
+    display_name: str | None
+    model: str | None
+    created_at: str | None
+    ended_at: str | None
+    stats: Any
+    error: Any
+    result_file: str | None
+    inline: list[msgspec.Raw] | None
+
+    @property
+    def final(self) -> bool:
+        return self.state in _FINAL
+
+    @property
+    def expected(self) -> int | None:
+        """How many results Gemini itself counts, where it says so."""
+        return self._counted("requestCount")
+
+    @property
+    def succeeded_results(self) -> int | None:
+        """How many good answers Gemini itself counts, where it says so."""
+        return self._counted("successfulRequestCount")
+
+    def _counted(self, name: str) -> int | None:
+        return integer(self.stats.get(name)) if isinstance(self.stats, dict) else None
+
+
+class _Metadata(msgspec.Struct, rename="camel"):
+    model: str | None = None
+    display_name: str | None = None
+    create_time: str | None = None
+    end_time: str | None = None
+    update_time: str | None = None
+    batch_stats: Any = None
+    state: str | None = None
+    output: msgspec.Raw = msgspec.Raw()
+
+
+class _Operation(msgspec.Struct):
+    name: str = ""
+    metadata: _Metadata | None = None
+    done: bool = False
+    error: Any = None
+    response: msgspec.Raw = msgspec.Raw()
+
+
+_operation = msgspec.json.Decoder(_Operation)
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_elements = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def parse_batch(body: bytes | bytearray | memoryview, asked: str) -> Batch:
+    """A batch from the JSON of its operation; `asked` is its id where the answer does not name it.
+
+    Every spelling that was seen is accepted: BATCH_STATE_* and JOB_STATE_*, the output at `response` and at
+    `metadata.output`, file names as responsesFile, responses_file, fileName and file_name.
+
+    Raises:
+        Permanent: the answer is no batch.
+    """
+    try:
+        operation, file, inline = _read(body)
+    except RecursionError:
+        operation, file, inline = _read_around_the_results(bytes(body))
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise _unreadable() from None
+    metadata = operation.metadata or _Metadata()
+    return Batch(
+        id=asked or parse_batch_id(operation.name) or "",
+        state=_state(metadata.state, operation, has_output=file is not None or inline is not None),
+        display_name=metadata.display_name,
+        model=metadata.model,
+        created_at=metadata.create_time,
+        ended_at=metadata.end_time or metadata.update_time,
+        stats=metadata.batch_stats,
+        error=operation.error,
+        result_file=file,
+        inline=inline,
+    )
+
+
+def timestamp(text: str | None) -> float | None:
+    """Seconds since 1970 of an RFC 3339 time with up to nine decimals; None where it is none."""
+    if not text:
+        return None
+    try:
+        parsed = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
+    except ValueError:
+        return None
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+
+
+def _read(body: bytes | bytearray | memoryview) -> tuple[_Operation, str | None, list[msgspec.Raw] | None]:
+    operation = _operation.decode(body)
+    file, inline = _output(operation.response)
+    if file is None and inline is None and operation.metadata:
+        file, inline = _output(operation.metadata.output)
+    return operation, file, inline
+
+
+def _read_around_the_results(body: bytes) -> tuple[_Operation, str | None, list[msgspec.Raw] | None]:
+    """An operation with an inline result that nests too deep for the decoder: that result alone is invalid."""
+    try:
+        at = _inline_array(body)
+        if at is None:
+            raise _unreadable()
+        end = json_text.value_end(body, at)
+        elements = [body[start : json_text.value_end(body, start)] for start in json_text.elements(body, at)]
+        operation, _, _ = _read(body[:at] + b"[]" + body[end:])
+    except (msgspec.MsgspecError, RecursionError, ValueError, IndexError):
+        raise _unreadable() from None
+    return operation, None, [msgspec.Raw(element) for element in elements]
+
+
+def _inline_array(body: bytes) -> int | None:
+    """Where the array of inline results starts."""
+    root = json_text.root(body)
+    for output in (
+        json_text.member(body, root, "response"),
+        json_text.member(body, json_text.member(body, root, "metadata"), "output"),
+    ):
+        at = output
+        while at is not None and body[at] == ord("{"):
+            inside = json_text.members(body, at)
+            at = next((value for name, _, value, _ in inside if _plain(name) in _INLINE_FIELDS), None)
+        if at is not None and at != output and body[at] == ord("["):
+            return at
+    return None
+
+
+def _unreadable() -> Permanent:
+    return Permanent("Gemini's answer is no batch: it could not be read.")
+
+
+def _state(text: str | None, operation: _Operation, *, has_output: bool) -> State:
+    name = (text or "").removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_").lower()
+    if name == "partially_succeeded":
+        return State.SUCCEEDED
+    if name in set(State):
+        return State(name)
+    if operation.done and operation.error:
+        return State.FAILED
+    return State.SUCCEEDED if operation.done and has_output else State.RUNNING
+
+
+def _output(raw: msgspec.Raw) -> tuple[str | None, list[msgspec.Raw] | None]:
+    members = _object(raw)
+    for name, value in members.items():
+        if _plain(name) in _FILE_FIELDS:
+            file = msgspec.json.decode(value)
+            if isinstance(file, str) and file:
+                return file, None
+    for name, value in members.items():
+        if _plain(name) in _INLINE_FIELDS:
+            return None, _inlined(value)
+    return None, None
+
+
+def _inlined(raw: msgspec.Raw) -> list[msgspec.Raw]:
+    if bytes(memoryview(raw)[:1]) == b"[":
+        return _elements.decode(raw)
+    for name, value in _object(raw).items():
+        if _plain(name) in _INLINE_FIELDS:
+            return _elements.decode(value)
+    return []
+
+
+def _object(raw: msgspec.Raw) -> dict[str, msgspec.Raw]:
+    return _members.decode(raw) if bytes(memoryview(raw)[:1]) == b"{" else {}
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
+def integer(value: Any) -> int | None:
+    """A whole number from what may be one: int64 comes as a string in JSON."""
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return None

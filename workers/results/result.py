@@ -1,0 +1,294 @@
+"""One result line: what it is, and the documents it becomes. Pure: nothing here reads or writes anything.
+
+`parse` is the only place that decides what a line is, and `key_of` a shorter way to the same key. Whoever numbers
+lines and keys and whoever writes outputs both ask here, so they agree.
+"""
+
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import TypeVar
+
+import msgspec
+from msgspec import Raw, Struct
+
+from workers.results import answers
+from workers.results.answers import Usage
+from workers.results.json_text import MAX_DEPTH, has_lone_surrogate, is_too_deep, is_utf8
+from workers.results.media import Entry, Medium, extract
+from workers.results.naming import output_name
+
+LINE_LIMIT_BYTES = 256 * 2**20
+"""A longer line, its end not counted, is invalid; whoever reads lines need not hold it: see `oversized`."""
+
+BLOCKED = "BLOCKED"
+
+
+class Status(StrEnum):
+    """What became of a request."""
+
+    __hash__ = str.__hash__  # an Enum's own is written in Python, and each line is counted by its status
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    INVALID = "invalid"
+
+
+class Line(Struct, frozen=True, gc=False):
+    """A parsed line. `response` and `error` are JSON text as it came; `response` is a view into `source`."""
+
+    status: Status
+    key: str | None = None
+    response: Raw | None = None
+    error: bytes | None = None
+    source: bytes = b""
+
+
+class Rendered(Struct, frozen=True, gc=False):
+    """What is written of one line. Documents are put together when asked for; ask once."""
+
+    key: str | None
+    index: int
+    name: str
+    status: Status
+    finish_reason: str | None
+    block_reason: str | None
+    usage: Usage | None
+    media: list[Medium]
+    entries: list[Entry]
+    error: bytes | None
+    embedding: Raw | None
+    head: bytes
+    facts: bytes
+    texts: list[Raw]
+    pieces: list[memoryview | bytes]
+
+    @property
+    def document(self) -> bytes:
+        """The bytes of `outputs/<name>.json`."""
+        label, pieces = (b',"response":', self.pieces) if self.error is None else (b',"error":', [self.error])
+        return b"".join((self.head, b',"text":', *_joined(self.texts), self.facts, label, *pieces, b"}"))
+
+    @property
+    def text(self) -> str | None:
+        """The first candidate's text parts joined, thoughts left out."""
+        return _decode_text(self.texts[0] if len(self.texts) == 1 else b"".join(_joined(self.texts)))
+
+    @property
+    def response(self) -> bytes | None:
+        """JSON text of the response, its media replaced; None unless it succeeded."""
+        return b"".join(self.pieces) if self.status is Status.SUCCEEDED else None
+
+    @property
+    def finish_label(self) -> str | None:
+        """What it counts as in `finish_reasons` of `batch.json`; None where nothing was generated."""
+        return BLOCKED if self.block_reason else self.finish_reason
+
+    @property
+    def error_code(self) -> int | None:
+        return _field(self.error, _Code).code
+
+    @property
+    def error_message(self) -> str | None:
+        return _field(self.error, _Message).message
+
+
+class _Wire(Struct, gc=False):
+    key: Raw = Raw()
+    metadata: Raw = Raw()
+    response: Raw = Raw()
+    error: Raw = Raw()
+    status: Raw = Raw()
+
+
+class _Metadata(Struct, gc=False):
+    key: Raw = Raw()
+
+
+class _PlainKey(Struct, gc=False):
+    key: str = ""
+
+
+class _Code(Struct, gc=False):
+    code: int | None = None
+
+
+class _Message(Struct, gc=False):
+    message: str | None = None
+
+
+_Known = TypeVar("_Known", _Code, _Message)
+
+
+_decode = msgspec.json.Decoder(_Wire).decode
+_decode_plain_key = msgspec.json.Decoder(_PlainKey).decode
+_decode_metadata = msgspec.json.Decoder(_Metadata).decode
+_decode_string = msgspec.json.Decoder(str).decode
+_decode_text: Callable[[bytes], str | None] = msgspec.json.Decoder(str | None).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def is_blank(line: bytes) -> bool:
+    """Whether a line holds nothing but JSON's white space: it stays in `raw/` and is not counted."""
+    return not line.lstrip(b" \t\r\n")
+
+
+def parse(line: bytes, *, known_utf8: bool = False) -> Line:
+    """Decide what a line is: one of a result file, or one element of an inline answer.
+
+    White space around the object, and so a line end, does not matter. Never raises.
+
+    Args:
+        line: any bytes.
+        known_utf8: somebody has looked already, and it is.
+    """
+    if len(line) > LINE_LIMIT_BYTES:
+        return oversized()
+    if not known_utf8 and not is_utf8(line):
+        return _invalid("the line is not UTF-8")
+    if is_too_deep(line):
+        return _invalid(f"the line is nested more than {MAX_DEPTH} deep")
+    try:
+        wire = _decode(line)
+    except msgspec.ValidationError:
+        return _invalid("the line is not a JSON object")
+    except (msgspec.DecodeError, RecursionError) as error:
+        # Of a lone surrogate msgspec says that the line is truncated.
+        reason = "it holds a lone surrogate" if has_lone_surrogate(line) else str(error)
+        return _invalid(f"the line is not JSON: {reason}")
+    key = _key(wire)
+    if kind := _first_byte(wire.response):
+        if kind != ord("{"):
+            return _invalid("response is not an object", key)
+        return Line(Status.SUCCEEDED, key, wire.response, None, line)
+    for raw in (wire.error, wire.status):
+        if _first_byte(raw):
+            # Line ends between tokens would cut the manifest's line in two.
+            return Line(Status.FAILED, key, None, bytes(raw).translate(None, b"\r\n"))
+    return _invalid("the line has neither response nor error", key)
+
+
+def key_of(line: bytes) -> str | None:
+    """The key that `parse` finds in a line of UTF-8 within the limit: nearly always it is a string of its own."""
+    if not is_too_deep(line):
+        try:
+            key = _decode_plain_key(line).key
+        except (msgspec.DecodeError, RecursionError):
+            key = ""
+        if key:
+            return key
+    return parse(line, known_utf8=True).key
+
+
+def oversized() -> Line:
+    """What `parse` says of a line above the limit, for callers that never held it."""
+    return _invalid(f"the line is longer than {LINE_LIMIT_BYTES} bytes")
+
+
+def render(line: Line, index: int, occurrence: int) -> Rendered:
+    """What is to be written of a line.
+
+    Args:
+        line: as `parse` returned it.
+        index: the place among the lines that are not blank, from 0.
+        occurrence: which one it is, from 1, of the lines with the same key.
+    """
+    name = output_name(line.key, index, occurrence)
+    head = b'{"key":%b,"index":%d,"status":%b' % (_encode(line.key), index, _encode(line.status))
+    answer = _NO_ANSWER
+    media: list[Medium] = []
+    entries: list[Entry] = []
+    pieces: list[memoryview | bytes] = []
+    if line.response is not None:
+        answer = answers.read(line.response)
+        pieces = [line.response]
+    if answer.has_media:
+        extracted = extract(line.source, name)
+        media, entries, pieces = extracted.media, extracted.entries, extracted.pieces
+    facts = b',"finish_reason":%b,"block_reason":%b,"usage":%b,"media":%b' % (
+        _encode(answer.finish_reason),
+        _encode(answer.block_reason),
+        _encode(answer.usage),
+        _encode(entries),
+    )
+    return Rendered(
+        key=line.key,
+        index=index,
+        name=name,
+        status=line.status,
+        finish_reason=answer.finish_reason,
+        block_reason=answer.block_reason,
+        usage=answer.usage,
+        media=media,
+        entries=entries,
+        error=line.error,
+        embedding=answer.embedding,
+        head=head,
+        facts=facts,
+        texts=answer.texts,
+        pieces=pieces,
+    )
+
+
+def manifest_line(rendered: Rendered, part: str, offset: int, length: int, *, has_object: bool) -> bytes:
+    """The manifest's line, with its newline.
+
+    Args:
+        rendered: the result.
+        part: the raw part's name, relative to the batch's folder.
+        offset: where in that part the line starts, in bytes.
+        length: of the line without its end, in bytes.
+        has_object: whether `document` is written to `outputs/`.
+    """
+    return b'%b%b%b,"object":%b,"raw":{"part":%b,"offset":%d,"length":%d}}\n' % (
+        rendered.head,
+        rendered.facts,
+        b"" if rendered.error is None else b',"error":' + rendered.error,
+        b'"outputs/%b.json"' % rendered.name.encode() if has_object else b"null",
+        _encode(part),
+        offset,
+        length,
+    )
+
+
+_NO_ANSWER = answers.Answer([])
+
+
+def _invalid(reason: str, key: str | None = None) -> Line:
+    return Line(Status.INVALID, key, None, _encode({"message": reason}))
+
+
+def _key(wire: _Wire) -> str | None:
+    raw = wire.key
+    if not raw and wire.metadata:
+        try:
+            raw = _decode_metadata(wire.metadata).key
+        except msgspec.ValidationError:
+            return None
+    if not raw:
+        return None
+    try:
+        return _decode_string(raw)
+    except msgspec.ValidationError:
+        return bytes(msgspec.json.format(raw, indent=-1)).decode()
+
+
+def _first_byte(raw: Raw) -> int:
+    """0 where there is nothing, or null."""
+    first = memoryview(raw)[0] if raw else 0
+    return 0 if first == ord("n") else first
+
+
+def _joined(texts: list[Raw]) -> Sequence[bytes | memoryview]:
+    """The pieces of one JSON string that holds all the texts. Their escapes stay as they came."""
+    if not texts:
+        return (b"null",)
+    if len(texts) == 1:
+        return texts
+    return (b'"', *(memoryview(text)[1:-1] for text in texts), b'"')
+
+
+def _field(error: bytes | None, kind: type[_Known]) -> _Known:
+    try:
+        return msgspec.json.decode(error or b"{}", type=kind)
+    except ValueError:
+        return kind()

@@ -1,0 +1,229 @@
+"""The checks of one committed batch: what its raw lines promise against what the bucket holds.
+
+A raw part is brought here whole, in a temporary file, before a line of it is believed. Where it is lost or damaged
+the manifest is believed instead, so that one bad byte is one problem, and the outputs of that part are no strays.
+"""
+
+import hashlib
+import tempfile
+from collections.abc import Callable
+from typing import IO
+
+from workers.bucket import layout
+from workers.bucket.protocol import Bucket, MissingObject
+from workers.commit import PartSummary, Summary
+from workers.gemini.batches import State
+from workers.results.keys import KeyCounter, digest
+from workers.results.lines import lines
+from workers.results.result import manifest_line, oversized, parse, render
+from workers.verify import manifest
+from workers.verify.findings import Findings, Kind
+from workers.verify.ledger import Ledger
+from workers.verify.manifest import Entry, Manifest
+from workers.verify.recount import Recount
+
+SUMMARY = "batch.json"
+
+Advance = Callable[[int], None]
+Stage = Callable[[str, int | None], Advance]
+"""Begins a stage of the work, of a total in bytes or objects where it is known; what it returns tells of progress."""
+
+_CHUNK_BYTES = 1 << 20
+_PARQUET_MAGIC = b"PAR1"
+_OF_RESULTS = (f"{layout.OUTPUTS}/", f"{layout.MEDIA}/")
+"""Whose objects nobody may call strays, and delete, while some results are unknown."""
+
+
+class Examination:
+    """The checks of one batch, in the order in which they read."""
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        batch: str,
+        findings: Findings,
+        ledger: Ledger,
+        stage: Stage,
+        *,
+        with_answers: bool,
+    ) -> None:
+        self.objects = 0
+        self.all_results_known = True
+        self._bucket = bucket
+        self._batch = batch
+        self._findings = findings
+        self._ledger = ledger
+        self._stage = stage
+        self._with_answers = with_answers
+        self._ignores_case = False
+        self._counter = KeyCounter()
+        self._counts = Recount()
+
+    def run(self, summary: Summary) -> None:
+        self._ledger.expect(SUMMARY)
+        # `Bucket.ignores_case` would write to find out, and this bucket may be one that is only read.
+        other_case = layout.inside(self._batch, SUMMARY.upper())
+        self._ignores_case = self._bucket.size(other_case) is not None
+        without_objects = self._examine_results(summary)
+        self._examine_dataset(summary, without_objects)
+        self._examine_objects()
+        self._examine_work()
+        self._examine_index(summary)
+
+    def _examine_results(self, summary: Summary) -> set[int]:
+        """Raw parts and manifest against `batch.json` and each other; the parts without outputs of their own."""
+        advance = self._stage("reading results", summary.raw_bytes)
+        stored = Manifest(self._bucket, self._batch, self._findings)
+        if summary.parts or summary.state is State.SUCCEEDED or stored.is_empty:
+            self._ledger.expect(manifest.NAME)
+        whole = hashlib.sha256()
+        without_objects: set[int] = set()
+        size = first = 0
+        are_intact = True
+        for number, part in enumerate(summary.parts):
+            has_objects = stored.names_objects
+            if not has_objects:
+                without_objects.add(number)
+            with tempfile.TemporaryFile() as file:
+                if self._fetch(part, file, whole, advance):
+                    count = self._believe_raw(file, number, first, stored, has_objects=has_objects)
+                    if count != part.lines:
+                        self._note_summary(f"says {part.lines} lines of {part.object}, and it has {count}")
+                    first += count
+                else:
+                    are_intact = False
+                    first += part.lines
+                    self.all_results_known &= self._believe_manifest(stored, first) == part.lines
+            size += part.bytes
+        stored.end()
+        if are_intact and (size, whole.hexdigest()) != (summary.raw_bytes, summary.raw_sha256):
+            self._note_summary("has another raw_bytes or raw_sha256 than its parts together")
+        if self.all_results_known:
+            for sentence in self._counts.differences(summary):
+                self._note_summary(sentence)
+        return without_objects
+
+    def _fetch(self, part: PartSummary, file: IO[bytes], whole: "hashlib._Hash", advance: Advance) -> bool:
+        """Bring a raw part here; whether it is what `batch.json` says, so that its lines can be believed."""
+        self._ledger.expect(part.object)
+        content = hashlib.sha256()
+        size = 0
+        try:
+            for chunk in self._bucket.read(layout.inside(self._batch, part.object)):
+                size += len(chunk)
+                content.update(chunk)
+                whole.update(chunk)
+                file.write(chunk)
+                advance(len(chunk))
+        except MissingObject:
+            return False
+        file.seek(0)
+        if size != part.bytes:
+            self._findings.note(
+                Kind.DAMAGED, part.object, f"has {size} bytes, and {SUMMARY} says {part.bytes}"
+            )
+            return False
+        if content.hexdigest() != part.sha256:
+            self._findings.note(Kind.DAMAGED, part.object, f"has another SHA-256 than {SUMMARY} says")
+            return False
+        return True
+
+    def _believe_raw(
+        self, file: IO[bytes], number: int, first: int, stored: Manifest, *, has_objects: bool
+    ) -> int:
+        """Render a part's lines again and hold the manifest against them; how many lines there were."""
+        part = layout.raw_part(number)
+        index = first
+        for line in lines(iter(lambda: file.read(_CHUNK_BYTES), b"")):
+            if line.blank:
+                continue
+            parsed = parse(line.data) if line.data is not None else oversized()
+            rendered = render(parsed, index, self._occurrence(parsed.key))
+            expected = manifest_line(rendered, part, line.offset, line.length, has_object=has_objects)[:-1]
+            stored.check(expected, index)
+            self._take(manifest.read(expected), len(rendered.document) if has_objects else None)
+            index += 1
+        return index - first
+
+    def _believe_manifest(self, stored: Manifest, end: int) -> int:
+        """Where the raw lines are lost: take the manifest's word for the results before `end`; how many it has."""
+        count = 0
+        for entry in stored.entries(end):
+            self._occurrence(entry.key)
+            self._take(entry, None)
+            count += 1
+        return count
+
+    def _occurrence(self, key: str | None) -> int:
+        return self._counter.number(digest(key, ignores_case=self._ignores_case)).get(0, 1) if key else 1
+
+    def _take(self, entry: Entry, size: int | None) -> None:
+        """What follows from one result: objects, counts, an answer."""
+        if entry.object:
+            self._ledger.expect(entry.object, size)
+        for medium in entry.media:
+            if medium.object:
+                self._ledger.expect(medium.object, medium.bytes)
+        self._counts.add(entry)
+        if self._with_answers and entry.key:
+            self._ledger.answer(entry.key, entry.status)
+
+    def _examine_dataset(self, summary: Summary, without_objects: set[int]) -> None:
+        """A Parquet file for each raw part that has nothing else; and for all, if any has one.
+
+        Unless `batch.json` itself says that no more than these came to be.
+        """
+        there = dict(self._bucket.list(layout.inside(self._batch, "dataset")))
+        known = f"dataset/ holds {len(there)} of {len(summary.parts)} parts"
+        is_partial = any(warning.startswith(known) for warning in summary.warnings)
+        for number in range(len(summary.parts)):
+            relative = layout.dataset_part(number)
+            name = layout.inside(self._batch, relative)
+            if name in there or number in without_objects or (there and not is_partial):
+                self._ledger.expect(relative)
+            if name in there and not _is_parquet(self._bucket, name, there[name]):
+                self._findings.note(Kind.DAMAGED, relative, "is no whole Parquet file")
+
+    def _examine_objects(self) -> None:
+        """What is in the batch's folder against all that is expected by now."""
+        advance = self._stage("looking for objects", None)
+        skipped = len(layout.inside(self._batch, ""))
+        for name, size in self._bucket.list(self._batch):
+            self._ledger.find(name[skipped:], size)
+            self.objects += 1
+            advance(1)
+        for name, times, expected, found in self._ledger.mismatches():
+            if not times:
+                if self.all_results_known or not name.startswith(_OF_RESULTS):
+                    self._findings.note(Kind.STRAY, name)
+            elif found is None:
+                self._findings.note(Kind.MISSING, name)
+            elif expected not in {None, found}:
+                self._findings.note(Kind.DAMAGED, name, f"has {found} bytes instead of {expected}")
+            else:
+                self._findings.note(Kind.DAMAGED, name, f"is claimed by {times} results")
+
+    def _examine_work(self) -> None:
+        for name, _ in self._bucket.list(layout.work(self._batch)):
+            self._findings.note(Kind.LEFT_OVER, name)
+
+    def _examine_index(self, summary: Summary) -> None:
+        name = layout.index(summary.committed_at[:10], self._batch)
+        copy = self._bucket.get(name)
+        if copy is None:
+            self._findings.note(Kind.MISSING, name)
+        elif copy != self._bucket.get(layout.summary(self._batch)):
+            self._findings.note(Kind.DAMAGED, name, f"differs from {SUMMARY}")
+
+    def _note_summary(self, what: str) -> None:
+        self._findings.note(Kind.DAMAGED, SUMMARY, what)
+
+
+def _is_parquet(bucket: Bucket, name: str, size: int) -> bool:
+    """Whether it begins and ends as Parquet does: what was cut short has no end."""
+    mark = len(_PARQUET_MAGIC)
+    if size < 2 * mark:
+        return False
+    begin = next(bucket.read(name, chunk=mark), b"")
+    end = next(bucket.read(name, chunk=mark, start=size - mark), b"")
+    return begin == end == _PARQUET_MAGIC
