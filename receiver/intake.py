@@ -21,8 +21,7 @@ from redis.retry import Retry
 
 from receiver import logs
 from receiver.errors import QueueUnavailable, SettingsError
-from workers import contract
-from workers.contract import Announcement, Outcome
+from workers.contract import Announcement, Outcome, Queues
 
 # Gemini gives up on an answer after a few seconds; the design promises two.
 ANSWER_SECONDS = 1.7
@@ -58,6 +57,11 @@ def connect(url: str) -> Redis:
     return client
 
 
+def announce_to(connection: Redis, announcements: Sequence[Announcement]) -> list[Outcome]:
+    """Into the queues of the default prefix."""
+    return Queues(connection).announce(announcements)
+
+
 @dataclass(slots=True, eq=False)
 class _Waiting:
     announcement: Announcement
@@ -70,7 +74,7 @@ class Intake:
     def __init__(
         self,
         connection: Redis,
-        announce: Announce = contract.announce,
+        announce: Announce = announce_to,
         *,
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
@@ -98,9 +102,12 @@ class Intake:
         self._set_off()
         deadline = loop.call_later(self._answer_seconds, _give_up, waiting.answer)
         try:
-            return await waiting.answer
+            outcome = await waiting.answer
         finally:
             deadline.cancel()
+        if outcome is Outcome.FULL:
+            raise QueueUnavailable("too many batches that only dynamic webhooks told of wait already")
+        return outcome
 
     async def is_ready(self) -> bool:
         """Whether Redis answers. Many who ask at once share one question."""

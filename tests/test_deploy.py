@@ -27,8 +27,7 @@ from receiver.intake import connect
 from tests.support.gemini import Gemini
 from tests.support.processes import ROOT, Process
 from tests.support.waiting import wait_until
-from workers import contract
-from workers.contract import Announcement, Outcome, Trigger
+from workers.contract import Announcement, Outcome, Queues, Trigger
 from workers.settings import Settings as WorkerSettings
 
 DEPLOY = ROOT / "deploy"
@@ -313,13 +312,13 @@ def test_the_receiver_announces_new_waiting_and_failed_batches(
     announcements = [Announcement("abc", Trigger.WEBHOOK, '{"a": 1}'), Announcement("xyz", Trigger.DYNAMIC)]
 
     assert receiver.ping()
-    assert contract.announce(receiver, announcements) == [Outcome.ACCEPTED, Outcome.ACCEPTED]
-    assert contract.announce(receiver, announcements) == [Outcome.DUPLICATE, Outcome.DUPLICATE]
+    assert Queues(receiver).announce(announcements) == [Outcome.ACCEPTED, Outcome.ACCEPTED]
+    assert Queues(receiver).announce(announcements) == [Outcome.DUPLICATE, Outcome.DUPLICATE]
     for status in ("failed", "stopped", "finished", "canceled"):
-        admin.hset("rq:job:batch-abc", "status", status)
-        admin.zadd("rq:failed:batches", {"batch-abc": time.time() + 60})
-        assert contract.announce(receiver, announcements) == [Outcome.ACCEPTED, Outcome.DUPLICATE], status
-    assert contract.announced(receiver, "abc").count == 6
+        admin.hset("rq:job:batch-receiver-batch-abc", "status", status)
+        admin.zadd("rq:failed:batches", {"batch-receiver-batch-abc": time.time() + 60})
+        assert Queues(receiver).announce(announcements) == [Outcome.ACCEPTED, Outcome.DUPLICATE], status
+    assert Queues(receiver).announced("abc").count == 6
 
 
 @pytest.mark.parametrize(
@@ -342,7 +341,7 @@ def test_the_receiver_announces_new_waiting_and_failed_batches(
         "PUBLISH rq:pubsub x",
         "GET secret",
         "HGETALL rq:worker:one",
-        "HGETALL rq:job:part-abc-00000",
+        "HGETALL rq:job:batch-receiver-part-abc-00000",
         "RPUSH rq:queue:parts batch-abc",
         "DEL rq:workers",
         "LRANGE rq:queue:batches 0 -1",
@@ -395,7 +394,7 @@ def test_a_batch_goes_from_the_receivers_user_to_the_bucket_by_the_workers(
     bucket = tmp_path / "bucket"
     with closing(Gemini(tmp_path / "logs" / "emulator.log")) as gemini:
         batch = gemini.put_batch(b'{"key": "a", "response": {"candidates": []}}\n')
-        contract.announce(receiver, [Announcement(batch, Trigger.WEBHOOK)])
+        Queues(receiver).announce([Announcement(batch, Trigger.WEBHOOK)])
         env = {**gemini.env, "REDIS_URL": guarded.url("workers"), "STORAGE_URL": bucket.as_uri()}
         worker = start_process("work", "--workers", "1", "--burst", env=env)
         assert worker.wait(60) == 0, worker.output

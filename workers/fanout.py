@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import astuple
 
+from workers import notes
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket, MissingObject, OutputSink, Writer
 from workers.errors import Incomplete, SettingsError
-from workers.parts import Part, Piece
+from workers.parts import Part, Piece, forget_split, note_strays, read_part
 from workers.plan import read_plan
 from workers.results.answers import USAGE_FIELDS
 from workers.results.lines import lines
@@ -52,8 +53,7 @@ _tally = msgspec.json.Decoder(Tally)
 
 def read_tally(bucket: Bucket, batch: str, piece: Piece) -> Tally | None:
     """What a done part adds up to; None while it is not done."""
-    blob = bucket.get(layout.done(batch, piece.number, piece.sha256))
-    return _tally.decode(blob) if blob is not None else None
+    return notes.read(bucket, layout.done(batch, piece.number, piece.sha256), _tally)
 
 
 def prepare(outputs: frozenset[str]) -> None:
@@ -77,11 +77,14 @@ def fan_out(bucket: Bucket, batch: str, part: Part, outputs: frozenset[str]) -> 
 
     Raises:
         Incomplete: the raw part is not the one that the splitter stored.
+        MissingObject: the batch was committed, or begun anew, meanwhile.
         Transient, Permanent: from the bucket.
     """
     tally = read_tally(bucket, batch, part)
     if tally is not None:
         return tally
+    if part.outputs and outputs.symmetric_difference(part.outputs):
+        note_strays(bucket, batch, "OUTPUTS was changed")
     raw = _Checked(bucket.read(layout.inside(batch, layout.raw_part(part.number))))
     with (
         bucket.writer(layout.part_manifest(batch, part.number, part.sha256), layout.JSON_LINES) as manifest,
@@ -90,10 +93,14 @@ def fan_out(bucket: Bucket, batch: str, part: Part, outputs: frozenset[str]) -> 
     ):
         tally = _write(raw, part, sink, manifest, table, objects="objects" in outputs)
         if raw.sha256 != part.sha256 or tally.lines != part.lines:
-            # Forgotten, so that a replay fetches it again.
-            bucket.delete([layout.part(batch, part.number)])
+            forget_split(bucket, batch, part.number)
             raise Incomplete(f"{layout.raw_part(part.number)} is not what was downloaded; replay the batch.")
-    bucket.put(layout.done(batch, part.number, part.sha256), msgspec.json.encode(tally), layout.JSON)
+    now = read_part(bucket, batch, part.number)
+    if now is not None and now.sha256 != part.sha256:
+        # Begun anew from another source meanwhile: what was just written may stand over newer outputs.
+        bucket.delete_tree(layout.done_parts(batch))
+        raise MissingObject(f"{layout.raw_part(part.number)} was replaced while it was fanned out.")
+    notes.write(bucket, layout.done(batch, part.number, part.sha256), tally)
     return tally
 
 

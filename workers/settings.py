@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import SplitResult, urlsplit
 
+from workers.contract import PREFIX
 from workers.errors import SettingsError
 
 DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
@@ -37,7 +38,8 @@ class Secret:
 class Settings:
     """What a worker needs to know. `environment` is kept for the cloud's own credential variables."""
 
-    redis_url: str
+    redis_url: str = field(repr=False)
+    queue_prefix: str
     api_key: Secret
     base_url: str
     storage_url: str
@@ -63,6 +65,7 @@ class Settings:
             raise SettingsError("GEMINI_API_KEY holds a character that no API key has.")
         return cls(
             redis_url=redis_url(environment),
+            queue_prefix=queue_prefix(environment),
             api_key=Secret(key),
             base_url=_base_url(environment),
             storage_url=storage_url(environment),
@@ -83,6 +86,14 @@ def redis_url(environment: Mapping[str, str]) -> str:
     if parts is None or parts.scheme not in {"redis", "rediss", "unix"}:
         raise SettingsError("REDIS_URL must start with redis://, rediss:// or unix://.")
     return url
+
+
+def queue_prefix(environment: Mapping[str, str]) -> str:
+    """`QUEUE_PREFIX`, or the default. Raises `SettingsError`."""
+    prefix = environment.get("QUEUE_PREFIX") or PREFIX
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", prefix):
+        raise SettingsError("QUEUE_PREFIX must be letters, digits, - and _, at most 64 of them.")
+    return prefix
 
 
 def storage_url(environment: Mapping[str, str]) -> str:

@@ -1,20 +1,24 @@
 """What is known of one batch, or of all that waits, runs, failed and was committed lately."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Any
 
 import msgspec
-from redis import Redis
 from rq.exceptions import NoSuchJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from workers import commit, contract, parts
+from workers import contract, parts
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket
+from workers.contract import Queues
+from workers.errors import Incomplete
+from workers.summary import Summary, decode_summary, read_summary
 
+_LOOKS_AT_ONCE = 8
 _WAITING, _RUNNING, _FAILED = "waiting", "running", "failed"
 
 
@@ -30,103 +34,117 @@ class JobStatus:
     trigger: str | None
 
 
-def overview(connection: Redis, bucket: Bucket, limit: int = 50) -> dict[str, Any]:
+def overview(queues: Queues, bucket: Bucket, limit: int = 50) -> dict[str, Any]:
     """Everything at a glance, at most `limit` of a kind, with how many there are."""
     found: dict[str, list[JobStatus]] = {_WAITING: [], _RUNNING: [], _FAILED: []}
     totals = dict.fromkeys(found, 0)
-    for name in (contract.BATCHES, contract.PARTS):
-        queue = contract.queue(name, connection)
+    for name in queues.names:
+        queue = queues.queue(name)
         for state, ids in (
             (_WAITING, queue.get_job_ids(0, limit)),
             (_WAITING, queue.scheduled_job_registry.get_job_ids(0, limit - 1)),
             (_RUNNING, queue.started_job_registry.get_job_ids(0, limit - 1, cleanup=False)),
             (_FAILED, queue.failed_job_registry.get_job_ids(0, limit - 1, cleanup=False)),
         ):
-            found[state] += [job for job in (_job(connection, job_id, state) for job_id in ids) if job]
+            found[state] += [job for job in (_job(queues, job_id, state) for job_id in ids) if job]
         totals[_WAITING] += queue.count + queue.scheduled_job_registry.get_job_count(cleanup=False)
         totals[_RUNNING] += queue.started_job_registry.get_job_count(cleanup=False)
         totals[_FAILED] += queue.failed_job_registry.get_job_count(cleanup=False)
+    committed, totals["committed"], unreadable = committed_lately(bucket, limit)
+    counters = queues.connection.hgetall(queues.counters)
     return {
         "totals": totals,
         **{state: [_plain(job) for job in entries[:limit]] for state, entries in found.items()},
-        "counters": {
-            contract.text(name): int(value) for name, value in connection.hgetall(contract.COUNTERS).items()
-        },
-        "committed": committed_lately(bucket, limit),
+        "counters": {contract.text(name): int(value) for name, value in counters.items()},
+        "committed": committed,
+        "unreadable": unreadable,
     }
 
 
-def batch_status(connection: Redis | None, bucket: Bucket, batch: str) -> dict[str, Any]:
-    """One batch: `state` is committed, running, waiting, failed or unknown, with its jobs and its `batch.json`."""
-    summary = commit.read_summary(bucket, batch)
-    found = _jobs_of(connection, batch) if connection is not None else []
+def batch_status(queues: Queues | None, bucket: Bucket, batch: str) -> dict[str, Any]:
+    """One batch: `state` is committed, running, waiting, failed or unknown, with its jobs and its `batch.json`.
+
+    `trouble` is a sentence where its `batch.json` can't be read, else None.
+    """
+    summary, trouble = None, None
+    try:
+        summary = read_summary(bucket, batch)
+    except Incomplete as error:
+        trouble = str(error)
+    found = _jobs_of(queues, batch) if queues is not None else []
     states = {job.state for job in found}
-    state = next((s for s in (_RUNNING, _WAITING, _FAILED) if s in states), "unknown")
+    state = next((s for s in (_RUNNING, _WAITING, _FAILED) if s in states), _FAILED if trouble else "unknown")
     split = parts.read_split(bucket, batch)
     return {
         "batch": batch,
         "state": "committed" if summary and not states - {_FAILED} else state,
         "jobs": [_plain(job) for job in found],
-        "parts": {"split": len(split.parts), "done": len(list(bucket.list(layout.done_parts(batch))))}
+        "parts": {
+            "split": len(split.parts),
+            "done": len(split.parts) - len(parts.lacking(bucket, batch, split)),
+        }
         if split
         else None,
         "summary": msgspec.to_builtins(summary) if summary else None,
+        "trouble": trouble,
     }
 
 
-def committed_lately(bucket: Bucket, limit: int) -> list[dict[str, Any]]:
-    """The newest commits of today and yesterday (UTC), from `_index/`."""
-    found: list[commit.Summary] = []
+def committed_lately(bucket: Bucket, limit: int) -> tuple[list[dict[str, Any]], int, list[str]]:
+    """The newest commits of today and yesterday (UTC), from `_index/`; how many there are; those that can't be read."""
     today = datetime.now(UTC).date()
+    names: list[str] = []
+    total = 0
     for day in (today, today - timedelta(days=1)):
-        names = [name for name, _ in bucket.list(f"_index/{day.isoformat()}")]
-        for name in names:
-            summary = commit.read_summary(bucket, PurePosixPath(name).stem)
-            if summary:
-                found.append(summary)
-        if len(found) >= limit:
-            break
+        of_day, count = bucket.newest(f"_index/{day.isoformat()}", limit - len(names))
+        names += of_day
+        total += count
+    batches = [PurePosixPath(name).stem for name in names]
+    found: list[Summary] = []
+    unreadable = []
+    with ThreadPoolExecutor(_LOOKS_AT_ONCE, thread_name_prefix="look") as threads:
+        blobs = threads.map(lambda batch: bucket.get(layout.summary(batch)), batches)
+        for batch, blob in zip(batches, blobs, strict=True):
+            try:
+                if blob is not None:
+                    found.append(decode_summary(blob, batch))
+            except Incomplete:
+                unreadable.append(batch)
     found.sort(key=lambda summary: summary.committed_at, reverse=True)
-    return [
-        {
-            "batch": summary.batch,
-            "state": summary.state,
-            "display_name": summary.display_name,
-            "committed_at": summary.committed_at,
-            "revision": summary.revision,
-            "counts": msgspec.to_builtins(summary.counts),
-            "warnings": summary.warnings,
-        }
-        for summary in found[:limit]
-    ]
+    return [_short(summary) for summary in found], total, unreadable
 
 
-def _jobs_of(connection: Redis, batch: str) -> list[JobStatus]:
-    ids = [contract.batch_job_id(batch), contract.finish_job_id(batch)]
-    prefix = Job.redis_job_namespace_prefix
-    keys = (contract.text(key) for key in connection.scan_iter(f"{prefix}part-{batch}-*"))
-    # Batch `a` has no part of batch `a-b`.
-    ids += sorted(
-        key.removeprefix(prefix) for key in keys if key.removeprefix(f"{prefix}part-{batch}-").isdecimal()
-    )
+def _short(summary: Summary) -> dict[str, Any]:
+    return {
+        "batch": summary.batch,
+        "state": summary.state,
+        "display_name": summary.display_name,
+        "committed_at": summary.committed_at,
+        "revision": summary.revision,
+        "counts": msgspec.to_builtins(summary.counts),
+        "warnings": summary.warnings,
+    }
+
+
+def _jobs_of(queues: Queues, batch: str) -> list[JobStatus]:
     states = {"queued": _WAITING, "scheduled": _WAITING, "deferred": _WAITING, "started": _RUNNING}
     found = []
-    for job_id in ids:
-        status = connection.hget(Job.key_for(job_id), "status")
+    for job_id in queues.jobs_of(batch):
+        status = queues.connection.hget(Job.key_for(job_id), "status")
         if status is not None:
-            found.append(_job(connection, job_id, states.get(contract.text(status), _FAILED)))
+            found.append(_job(queues, job_id, states.get(contract.text(status), _FAILED)))
     return [job for job in found if job]
 
 
-def _job(connection: Redis, job_id: str, state: str) -> JobStatus | None:
+def _job(queues: Queues, job_id: str, state: str) -> JobStatus | None:
     try:
-        job = Job.fetch(job_id, connection=connection, serializer=JSONSerializer)
+        job = Job.fetch(job_id, connection=queues.connection, serializer=JSONSerializer)
     except NoSuchJobError:
         return None
     next_try = None
     if state == _WAITING and job.origin:
-        registry = contract.queue(job.origin, connection).scheduled_job_registry
-        score = connection.zscore(registry.key, job_id)
+        registry = queues.queue(job.origin).scheduled_job_registry
+        score = queues.connection.zscore(registry.key, job_id)
         next_try = _utc(datetime.fromtimestamp(float(score), UTC)) if score else None
     reason = job.meta.get("reason")
     if reason is None and state == _FAILED:

@@ -10,7 +10,7 @@ from tests.receiver import signing
 from tests.receiver.conftest import PATH, Answer, Receiver, is_closed, read_answer
 from tests.receiver.signing import OTHER_KEY, event, signed
 from tests.support.waiting import wait_until
-from workers.contract import Trigger, announced
+from workers.contract import Queues, Trigger
 
 
 def test_a_verified_event_is_accepted_once_its_job_is_in_redis(
@@ -20,9 +20,9 @@ def test_a_verified_event_is_accepted_once_its_job_is_in_redis(
     assert (answer.status, answer.body) == (200, b'{"status":"accepted"}')
     assert answer.headers["content-type"] == "application/json"
     assert "server" not in answer.headers
-    assert redis_client.exists("rq:job:batch-abc")
-    assert redis_client.lrange("rq:queue:batches", 0, -1) == [b"batch-abc"]
-    assert announced(redis_client, "abc").triggers == {Trigger.WEBHOOK}
+    assert redis_client.exists("rq:job:batch-receiver-batch-abc")
+    assert redis_client.lrange("rq:queue:batch-receiver-batches", 0, -1) == [b"batch-receiver-batch-abc"]
+    assert Queues(redis_client).announced("abc").triggers == {Trigger.WEBHOOK}
 
 
 def test_the_same_batch_again_is_a_duplicate(receiver: Receiver) -> None:
@@ -39,8 +39,8 @@ def test_the_same_batch_ten_times_at_once_is_one_job(receiver: Receiver, redis_c
     for thread in threads:
         thread.join()
     assert sorted(answer.word for answer in answers) == ["accepted"] + ["duplicate"] * 9
-    assert redis_client.llen("rq:queue:batches") == 1
-    assert announced(redis_client, "abc").count == 10
+    assert redis_client.llen("rq:queue:batch-receiver-batches") == 1
+    assert Queues(redis_client).announced("abc").count == 10
 
 
 @pytest.mark.parametrize(

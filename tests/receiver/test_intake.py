@@ -61,7 +61,7 @@ def deliver_in_time(receiver: Receiver, batch: str = "abc") -> Answer:
 def recovers(receiver: Receiver, server: OwnRedis, batch: str) -> None:
     wait_until(lambda: receiver.deliver(batch).status == 200, what="a delivery accepted again")
     with server.client() as client:
-        assert client.exists(f"rq:job:batch-{batch}")
+        assert client.exists(f"rq:job:batch-receiver-batch-{batch}")
 
 
 def test_a_redis_that_is_away_is_503_until_it_is_back(
@@ -137,7 +137,7 @@ def test_a_broken_record_is_503_for_its_own_batch_alone(
 ) -> None:
     receiver = start_receiver(own_redis.url)
     with own_redis.client() as client:
-        client.set("rq:job:batch-broken", "not a hash")
+        client.set("rq:job:batch-receiver-batch-broken", "not a hash")
     assert_unavailable(deliver_in_time(receiver, "broken"))
     assert receiver.deliver("sound").word == "accepted"
 

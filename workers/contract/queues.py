@@ -1,46 +1,41 @@
-"""What the receiver and the workers agree on: queues, job ids, function paths, and how a batch is announced.
+"""What waits in Redis: two queues, job ids, function paths, and how a batch is announced.
 
-A leaf: it imports neither of the two, no bucket and no HTTP client, so the public edge stays small.
+Everything here begins with `QUEUE_PREFIX`, so that a database can be shared: nothing of others is scanned or touched.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from redis import Redis
 from redis.exceptions import WatchError
 from rq import Queue, Retry
 from rq.exceptions import NoSuchJobError
-from rq.executions import Execution, ExecutionRegistry
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
-BATCHES = "batches"
-PARTS = "parts"
+from workers.contract.announcements import Announced, Announcement, Outcome, Trigger, parse_batch_id
+from workers.contract.records import DeletableJob
+
+PREFIX = "batch-receiver"
 
 PROCESS_BATCH = "workers.jobs.process_batch"
 FAN_OUT_PART = "workers.jobs.fan_out_part"
-FINISH_BATCH = "workers.jobs.finish_batch"
-RECONCILE = "workers.jobs.reconcile_batches"
-
-RECONCILE_JOB_ID = "reconcile"
-
-BATCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
-
-_JOB_ID = re.compile(r"(?:batch|finish)-(?P<whole>.+)|part-(?P<cut>.+)-[0-9]{5,}", re.DOTALL)
 
 # An expected retry is returned by the job itself; these are for what nobody foresaw: a work-horse that was
 # killed, a bug. The first two are immediate, so that a crash does not wait for RQ's scheduler.
 CRASH_RETRIES = (0, 0, 10, 60, 300, 900, 3600)
 
 JOB_TIMEOUT_SECONDS = 6 * 3600
-COUNTERS = "batch-receiver:counters"  # a Redis hash: name, how often
-
 FAILURE_TTL_SECONDS = 30 * 86400
-ANNOUNCEMENT_TTL_SECONDS = 7 * 86400
+ANNOUNCEMENT_TTL_SECONDS = 45 * 86400  # Longer than any results live.
+
+# What nobody but dynamic webhooks told of may be anybody's, so only so many of them wait at a time.
+MAX_WAITING_STRANGERS = 1000
+
+_T = TypeVar("_T")
 
 # A running job's record changes every few seconds, so a second attempt is rare already.
 _ATTEMPTS = 20
@@ -58,267 +53,290 @@ _BLOCKING = frozenset(
 )
 
 
-class DeletableJob(Job):
-    """A job whose record can be deleted although an execution of it died with its worker.
+@dataclass(frozen=True, slots=True)
+class _New:
+    """A job that is to be enqueued in `queue`."""
 
-    RQ keeps the id of such an execution for a minute longer than the execution itself, and raises when it looks it
-    up: in a job that was taken up again and has succeeded, and in whoever replaces a failed one.
+    queue: str
+    function: str
+    args: tuple[Any, ...]
+    job_id: str
+    meta: dict[str, str] | None = None
+    at_front: bool = False
+
+
+class Queues:
+    """The two queues of one deployment, and all that is kept beside them.
+
+    Args:
+        connection: shared with whoever gave it.
+        prefix: letters, digits, `-` and `_`.
     """
+
+    def __init__(self, connection: Redis, prefix: str = PREFIX) -> None:
+        self.connection = connection
+        self.prefix = prefix
+        self.names = (f"{prefix}-batches", f"{prefix}-parts")
+        self.batches, self.parts = self.names
+        self._job_id = re.compile(
+            rf"{re.escape(prefix)}-(?:batch-(?P<whole>.+)|part-(?P<cut>.+)-[0-9]{{5,}})", re.DOTALL
+        )
+
+    def queue(self, name: str) -> Queue:
+        """One of `names`, with the JSON serializer (a pickle would run code of whoever can write to Redis)."""
+        return Queue(name, connection=self.connection, serializer=JSONSerializer)
+
+    def key(self, name: str) -> str:
+        """A key of ours that is none of RQ's."""
+        return f"{self.prefix}:{name}"
 
     @property
-    def execution_registry(self) -> ExecutionRegistry:
-        return _Executions(self.id, connection=self.connection)
-
-
-class _Executions(ExecutionRegistry):
-    def get_executions(self, start: int = 0, end: int = -1) -> list[Execution]:
-        found = []
-        for execution_id in self.get_execution_ids(start, end):
-            execution = Execution(execution_id, self.job_id, self.connection)
-            # Without its hash, the id alone is enough to be removed by.
-            with suppress(ValueError):
-                execution.refresh()  # type: ignore[no-untyped-call]
-            found.append(execution)
-        return found
-
-
-class Trigger(StrEnum):
-    """Who announced a batch, weakest first: a dynamic webhook proves only that Google sent it."""
-
-    DYNAMIC = "dynamic"
-    RECONCILE = "reconcile"
-    WEBHOOK = "webhook"
-    REPLAY = "replay"
-    PROCESS = "process"
-
-
-class Outcome(StrEnum):
-    """What became of an announcement."""
-
-    ACCEPTED = "accepted"
-    DUPLICATE = "duplicate"
-
-
-@dataclass(frozen=True, slots=True)
-class Announcement:
-    """Somebody says that a batch has ended.
-
-    `user_metadata` is JSON text as it came with a dynamic event, bounded by the sender's body limit.
-    """
-
-    batch: str
-    trigger: Trigger
-    user_metadata: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Announced:
-    """All that has been announced about one batch so far. `count` grows with every announcement."""
-
-    triggers: frozenset[Trigger]
-    count: int
-    user_metadata: str | None
+    def counters(self) -> str:
+        """A hash: name, how often."""
+        return self.key("counters")
 
     @property
-    def strongest(self) -> Trigger:
-        return max(self.triggers, key=list(Trigger).index, default=Trigger.DYNAMIC)
+    def jobs(self) -> str:
+        """A set of the ids of all jobs there are, and of some that there were: RQ has no list of its own."""
+        return self.key("jobs")
 
+    @property
+    def strangers(self) -> str:
+        """A set of the batches that nothing but dynamic webhooks told of."""
+        return self.key("strangers")
 
-def parse_batch_id(text: object) -> str | None:
-    """The bare id of `batches/<id>` or `<id>`; None where it is not a batch id."""
-    if not isinstance(text, str):
-        return None
-    bare = text.removeprefix("batches/")
-    return bare if BATCH_ID.fullmatch(bare) else None
+    def announcement(self, batch: str) -> str:
+        """A hash that outlives the job's record: one counter a trigger, `user_metadata`, `refetch`."""
+        return self.key(f"announced:{batch}")
 
+    def batch_job_id(self, batch: str) -> str:
+        return f"{self.prefix}-batch-{batch}"
 
-def batch_job_id(batch: str) -> str:
-    return f"batch-{batch}"
+    def part_job_id(self, batch: str, part: int) -> str:
+        return f"{self.prefix}-part-{batch}-{part:05d}"
 
+    def batch_of(self, job_id: str) -> str | None:
+        """The batch that a job id belongs to; None where it is not one of ours."""
+        found = self._job_id.fullmatch(job_id)
+        return parse_batch_id(found["whole"] or found["cut"]) if found else None
 
-def part_job_id(batch: str, part: int) -> str:
-    return f"part-{batch}-{part:05d}"
+    def is_batch_job(self, job_id: str) -> bool:
+        """Whether it is the job that looks at a batch, and not one of a part."""
+        return job_id.startswith(self.batch_job_id(""))
 
+    def now(self) -> float:
+        """Seconds since 1970 by Redis's clock, the one that all machines share."""
+        seconds, microseconds = self.connection.time()
+        return float(seconds) + float(microseconds) / 1e6
 
-def finish_job_id(batch: str) -> str:
-    return f"finish-{batch}"
+    def count(self, name: str, amount: int = 1) -> None:
+        self.connection.hincrby(self.counters, name, amount)
 
+    def announce(self, announcements: Sequence[Announcement]) -> list[Outcome]:
+        """Record announcements and enqueue a job for each batch that has none waiting or running.
 
-def batch_of_job(job_id: str) -> str | None:
-    """The batch that a job id belongs to; None where it is not one of a batch's three kinds."""
-    found = _JOB_ID.fullmatch(job_id)
-    return (found["whole"] or found["cut"]) if found else None
+        All of them are written in one transaction, so a returned outcome is in Redis and nothing is half done. A job
+        that waits for its next try is hurried by whoever can't wait for it; a timer can.
 
+        Raises:
+            redis.exceptions.RedisError: nothing was recorded; the caller must not acknowledge.
+        """
+        if not announcements:
+            return []
+        first: dict[str, Announcement] = {}
+        for announcement in announcements:
+            first.setdefault(announcement.batch, announcement)
+        job_ids = {self.batch_job_id(batch): batch for batch in first}
+        impatient = {self.batch_job_id(a.batch) for a in announcements if a.trigger is not Trigger.RECONCILE}
 
-def announcement_key(batch: str) -> str:
-    """The Redis hash that outlives the job's record: one counter a trigger, and `user_metadata`."""
-    return f"batch-receiver:announced:{batch}"
+        def write(pipe: Any) -> tuple[dict[str, Job | None], set[str]]:
+            free = self._watch_free(pipe, job_ids, impatient)
+            strangers = self._strangers_without_room(announcements)
+            pipe.multi()
+            urgent = [job_id for job_id, batch in job_ids.items() if first[batch].urgent]
+            # Each one is put before those that are there already, so the first of them comes last.
+            for job_id in (*(each for each in job_ids if each not in urgent), *reversed(urgent)):
+                batch = job_ids[job_id]
+                if job_id in free and batch not in strangers:
+                    self._replace(pipe, self._look(batch, first[batch]), free[job_id])
+            for announcement in announcements:
+                if announcement.batch not in strangers:
+                    self._note(pipe, announcement)
+            return free, strangers
 
-
-def queue(name: str, connection: Redis) -> Queue:
-    """One of the two queues, with the JSON serializer (a pickle would run code of whoever can write to Redis)."""
-    return Queue(name, connection=connection, serializer=JSONSerializer)
-
-
-def announce(connection: Redis, announcements: Sequence[Announcement]) -> list[Outcome]:
-    """Record announcements and enqueue a job for each batch that has none waiting or running.
-
-    All of them are written in one transaction, so a returned outcome is in Redis and nothing is half done.
-    A replay also takes the place of a job that waits for its next try: an operator does not wait for a backoff.
-
-    Raises:
-        redis.exceptions.RedisError: nothing was recorded; the caller must not acknowledge.
-    """
-    if not announcements:
-        return []
-    batches = queue(BATCHES, connection)
-    ids = list(dict.fromkeys(announcement.batch for announcement in announcements))
-    triggers = {a.batch: a.trigger for a in reversed(announcements)}
-    impatient = {batch_job_id(a.batch) for a in announcements if a.trigger is Trigger.REPLAY}
-    with connection.pipeline() as pipe:
-        for attempt in range(_ATTEMPTS):
-            try:
-                job_ids = [batch_job_id(batch) for batch in ids]
-                free = _watch_free(connection, pipe, batches, job_ids, impatient)
-                pipe.multi()
-                for batch, job_id in zip(ids, job_ids, strict=True):
-                    if job_id in free:
-                        _replace(batches, pipe, PROCESS_BATCH, [batch], job_id, free[job_id], triggers[batch])
-                for announcement in announcements:
-                    _note(pipe, announcement)
-                pipe.execute()
-                break
-            except WatchError:
-                if attempt + 1 == _ATTEMPTS:
-                    raise
-    outcomes = []
-    unseen = {batch for batch in ids if batch_job_id(batch) in free}
-    for announcement in announcements:
-        outcomes.append(Outcome.ACCEPTED if announcement.batch in unseen else Outcome.DUPLICATE)
-        unseen.discard(announcement.batch)
-    return outcomes
-
-
-def enqueue_once(
-    connection: Redis,
-    queue_name: str,
-    function: str,
-    args: Sequence[Any],
-    job_id: str,
-    *,
-    at_front: bool = False,
-) -> bool:
-    """Enqueue a job unless one of that id waits or runs; the record of a failed one is replaced.
-
-    Returns whether it was enqueued. Raises `redis.exceptions.RedisError`.
-    """
-    target = queue(queue_name, connection)
-    with connection.pipeline() as pipe:
-        for _ in range(_ATTEMPTS):
-            try:
-                free = _watch_free(connection, pipe, target, [job_id])
-                if job_id not in free:
-                    return False
-                pipe.multi()
-                _replace(target, pipe, function, args, job_id, free[job_id], None, at_front=at_front)
-                pipe.execute()
-            except WatchError:
+        free, strangers = self._transaction(write)
+        outcomes = []
+        unseen = {batch for job_id, batch in job_ids.items() if job_id in free}
+        for announcement in announcements:
+            batch = announcement.batch
+            if batch in strangers:
+                outcomes.append(Outcome.FULL)
                 continue
-            return True
-    raise WatchError("the job changed at every attempt to enqueue it")
+            outcomes.append(Outcome.ACCEPTED if batch in unseen else Outcome.DUPLICATE)
+            unseen.discard(batch)
+        return outcomes
 
+    def enqueue_part(self, batch: str, number: int, *, hurry: bool = False) -> bool:
+        """Enqueue the fan-out of a part unless it waits or runs; whether it was enqueued.
 
-def announced(connection: Redis, batch: str) -> Announced:
-    """What has been announced about a batch and not yet been settled."""
-    fields = {text(name): text(value) for name, value in connection.hgetall(announcement_key(batch)).items()}
-    counts = {trigger: int(fields[trigger]) for trigger in Trigger if trigger in fields}
-    return Announced(frozenset(counts), sum(counts.values()), fields.get("user_metadata"))
+        `hurry`: also where it waits for its next try. Raises `redis.exceptions.RedisError`.
+        """
+        new = _New(self.parts, FAN_OUT_PART, (batch, number), self.part_job_id(batch, number))
+        return self._enqueue(new, hurry=hurry)
 
+    def announced(self, batch: str) -> Announced:
+        """What has been announced about a batch and not yet been settled."""
+        reply = self.connection.hgetall(self.announcement(batch))
+        fields = {text(name): text(value) for name, value in reply.items()}
+        counts = {trigger: int(fields[trigger]) for trigger in Trigger if trigger in fields}
+        return Announced(
+            frozenset(counts), sum(counts.values()), fields.get("user_metadata"), "refetch" in fields
+        )
 
-def settle(connection: Redis, batch: str, seen: Announced) -> bool:
-    """Forget what was announced, unless there is news since `seen`. Returns whether it was forgotten."""
-    key = announcement_key(batch)
-    with connection.pipeline() as pipe:
-        while True:
-            try:
-                pipe.watch(key)  # type: ignore[no-untyped-call]
-                if announced(connection, batch).count > seen.count:
-                    return False
-                pipe.multi()
-                pipe.delete(key)
-                pipe.execute()
-            except WatchError:
-                continue
+    def settle(self, batch: str, seen: Announced) -> bool:
+        """Forget what was announced, unless there is news since `seen`. Returns whether it was forgotten."""
+        key = self.announcement(batch)
+
+        def write(pipe: Any) -> bool:
+            pipe.watch(key)
+            if self.announced(batch).count > seen.count:
+                return False
+            pipe.multi()
+            pipe.delete(key)
+            pipe.srem(self.strangers, batch)
             return True
 
+        return self._transaction(write)
 
-def requeue_announced(connection: Redis, batch: str) -> bool:
-    """Enqueue a batch that was announced between its job's last look and the end of the job's record."""
-    if not announced(connection, batch).triggers:
-        return False
-    return enqueue_once(connection, BATCHES, PROCESS_BATCH, [batch], batch_job_id(batch))
+    def look_again(self, batch: str, seen: int = 0) -> bool:
+        """Enqueue a batch that was announced after `seen` announcements; for the end of its job, however it ended."""
+        if self.announced(batch).count <= seen:
+            return False
+        return self._enqueue(self._look(batch), hurry=True)
 
+    def forget(self, batch: str) -> int:
+        """Remove every job of a batch that does not run, and what was announced; how many jobs there were."""
+        forgotten = 0
+        for job_id in self.jobs_of(batch):
+            with suppress(NoSuchJobError):
+                job = DeletableJob.fetch(job_id, connection=self.connection, serializer=JSONSerializer)
+                if job.get_status() is not JobStatus.STARTED:
+                    job.delete()
+                    self.connection.srem(self.jobs, job_id)
+                    forgotten += 1
+        self.connection.delete(self.announcement(batch))
+        self.connection.srem(self.strangers, batch)
+        return forgotten
 
-def _watch_free(
-    connection: Redis, pipe: Any, target: Queue, job_ids: Iterable[str], impatient: Iterable[str] = ()
-) -> dict[str, Job | None]:
-    """Watch jobs; those that block nothing, each with its old record (failed, stopped) or None.
+    def jobs_of(self, batch: str) -> list[str]:
+        """The ids of a batch's jobs, as far as there are records of them: its own first, then those of parts."""
+        ids = {text(member) for member in self.connection.sscan_iter(self.jobs, count=1000)}
+        return sorted(job_id for job_id in ids if self.batch_of(job_id) == batch)
 
-    A job that is scheduled for another try blocks nothing for the `impatient`.
-    """
-    job_ids = list(job_ids)
-    keys = [Job.key_for(job_id) for job_id in job_ids]
-    pipe.watch(*keys)
-    with connection.pipeline(transaction=False) as reader:
-        for key in keys:
-            reader.hget(key, "status")
-        statuses = reader.execute()
-    free: dict[str, Job | None] = {}
-    for job_id, status in zip(job_ids, statuses, strict=True):
-        if status is None:
-            free[job_id] = None
-        elif text(status) not in _BLOCKING or (text(status) == JobStatus.SCHEDULED and job_id in impatient):
-            try:
-                free[job_id] = DeletableJob.fetch(job_id, connection=connection, serializer=target.serializer)
-            except NoSuchJobError:
+    def _enqueue(self, new: _New, *, hurry: bool) -> bool:
+        def write(pipe: Any) -> bool:
+            free = self._watch_free(pipe, [new.job_id], [new.job_id] if hurry else ())
+            if new.job_id not in free:
+                return False
+            pipe.multi()
+            self._replace(pipe, new, free[new.job_id])
+            return True
+
+        return self._transaction(write)
+
+    def _look(self, batch: str, announcement: Announcement | None = None) -> _New:
+        """The job that looks at a batch."""
+        meta = {"trigger": announcement.trigger.value} if announcement else None
+        urgent = announcement is not None and announcement.urgent
+        return _New(self.batches, PROCESS_BATCH, (batch,), self.batch_job_id(batch), meta, at_front=urgent)
+
+    def _transaction(self, write: Callable[[Any], _T]) -> _T:
+        """Have `write` watch, look and queue commands; once more where what it watched changed meanwhile."""
+        with self.connection.pipeline() as pipe:
+            for attempt in range(_ATTEMPTS):
+                try:
+                    result = write(pipe)
+                    pipe.execute()
+                except WatchError:
+                    if attempt + 1 == _ATTEMPTS:
+                        raise
+                else:
+                    return result
+        raise AssertionError
+
+    def _watch_free(
+        self, pipe: Any, job_ids: Iterable[str], impatient: Iterable[str]
+    ) -> dict[str, Job | None]:
+        """Watch jobs; those that block nothing, each with its old record (failed, stopped) or None.
+
+        A job that is scheduled for another try blocks nothing for the `impatient`.
+        """
+        job_ids = list(job_ids)
+        keys = [Job.key_for(job_id) for job_id in job_ids]
+        pipe.watch(*keys)
+        with self.connection.pipeline(transaction=False) as reader:
+            for key in keys:
+                reader.hget(key, "status")
+            statuses = reader.execute()
+        free: dict[str, Job | None] = {}
+        for job_id, status in zip(job_ids, statuses, strict=True):
+            if status is None:
                 free[job_id] = None
-    return free
+            elif text(status) not in _BLOCKING or (
+                text(status) == JobStatus.SCHEDULED and job_id in impatient
+            ):
+                try:
+                    free[job_id] = DeletableJob.fetch(
+                        job_id, connection=self.connection, serializer=JSONSerializer
+                    )
+                except NoSuchJobError:
+                    free[job_id] = None
+        return free
 
+    def _strangers_without_room(self, announcements: Sequence[Announcement]) -> set[str]:
+        """Batches that only dynamic webhooks tell of, and for which there is no room: few of them may wait."""
+        vouched = {a.batch for a in announcements if a.trigger is not Trigger.DYNAMIC}
+        doubtful = list(dict.fromkeys(a.batch for a in announcements if a.batch not in vouched))
+        if not doubtful:
+            return set()
+        with self.connection.pipeline(transaction=False) as reader:
+            reader.scard(self.strangers)
+            for batch in doubtful:
+                reader.exists(self.announcement(batch))
+            waiting, *known = reader.execute()
+        new = [batch for batch, is_known in zip(doubtful, known, strict=True) if not is_known]
+        return set(new[max(0, MAX_WAITING_STRANGERS - waiting) :])
 
-def _replace(  # noqa: PLR0917
-    target: Queue,
-    pipe: Any,
-    function: str,
-    args: Sequence[Any],
-    job_id: str,
-    old: Job | None,
-    trigger: Trigger | None,
-    *,
-    at_front: bool = False,
-) -> None:
-    if old is not None:
-        old.delete(pipeline=pipe, remove_from_queue=False)
-    target.enqueue_call(
-        function,
-        args=tuple(args),
-        job_id=job_id,
-        timeout=JOB_TIMEOUT_SECONDS,
-        result_ttl=0,
-        failure_ttl=FAILURE_TTL_SECONDS,
-        description=job_id,
-        meta={"trigger": trigger.value} if trigger else None,
-        retry=Retry(max=len(CRASH_RETRIES), interval=list(CRASH_RETRIES)),
-        at_front=at_front,
-        pipeline=pipe,
-    )
+    def _note(self, pipe: Any, announcement: Announcement) -> None:
+        key = self.announcement(announcement.batch)
+        pipe.hincrby(key, announcement.trigger.value, 1)
+        if announcement.user_metadata is not None:
+            pipe.hset(key, "user_metadata", announcement.user_metadata)
+        if announcement.refetch:
+            pipe.hset(key, "refetch", "1")
+        pipe.expire(key, ANNOUNCEMENT_TTL_SECONDS)
+        if announcement.trigger is Trigger.DYNAMIC:
+            pipe.sadd(self.strangers, announcement.batch)
+        else:
+            pipe.srem(self.strangers, announcement.batch)
 
-
-def _note(pipe: Any, announcement: Announcement) -> None:
-    key = announcement_key(announcement.batch)
-    pipe.hincrby(key, announcement.trigger.value, 1)
-    if announcement.user_metadata is not None:
-        pipe.hset(key, "user_metadata", announcement.user_metadata)
-    pipe.expire(key, ANNOUNCEMENT_TTL_SECONDS)
+    def _replace(self, pipe: Any, new: _New, old: Job | None) -> None:
+        if old is not None:
+            old.delete(pipeline=pipe, remove_from_queue=False)
+        self.queue(new.queue).enqueue_call(
+            new.function,
+            args=new.args,
+            job_id=new.job_id,
+            timeout=JOB_TIMEOUT_SECONDS,
+            result_ttl=0,
+            failure_ttl=FAILURE_TTL_SECONDS,
+            description=new.job_id,
+            meta=new.meta,
+            retry=Retry(max=len(CRASH_RETRIES), interval=list(CRASH_RETRIES)),
+            at_front=new.at_front,
+            pipeline=pipe,
+        )
+        pipe.sadd(self.jobs, new.job_id)
 
 
 def text(value: str | bytes) -> str:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from workers.bucket.opening import open_bucket
-from workers.command_line import batch_id, told
+from workers.command_line import batch_id, printable, told
 from workers.settings import storage_url
 from workers.verify.examination import Advance
 from workers.verify.findings import OF_THE_BUCKET, Kind
@@ -137,14 +137,9 @@ def _problems(report: Report, *kinds: Kind) -> Iterator[str]:
             continue
         yield f"{_TITLES[kind]}: {count}"
         for problem in first:
-            yield f"  {_printable(problem.subject)}{': ' if problem.reason else ''}{problem.reason}"
+            yield f"  {printable(problem.subject)}{': ' if problem.reason else ''}{printable(problem.reason)}"
         if count > len(first):
             yield f"  … and {count - len(first)} more"
-
-
-def _printable(text: str) -> str:
-    """On one line, and nothing in it that a terminal obeys: keys are anybody's text."""
-    return text if text.isprintable() else json.dumps(text)
 
 
 class _Bar:

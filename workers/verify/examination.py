@@ -11,11 +11,11 @@ from typing import IO
 
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket, MissingObject
-from workers.commit import PartSummary, Summary
 from workers.gemini.batches import State
 from workers.results.keys import KeyCounter, digest
 from workers.results.lines import lines
 from workers.results.result import manifest_line, oversized, parse, render
+from workers.summary import PartSummary, Summary
 from workers.verify import manifest
 from workers.verify.findings import Findings, Kind
 from workers.verify.ledger import Ledger

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from workers.commit import Summary
 from workers.results.answers import USAGE_FIELDS
+from workers.summary import Summary
 from workers.verify.manifest import Entry
 
 

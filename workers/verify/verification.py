@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from workers import commit
+import msgspec
+
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket
-from workers.commit import Summary
-from workers.errors import Incomplete
+from workers.summary import Summary, decode
 from workers.verify.examination import SUMMARY, Advance, Examination, Stage
 from workers.verify.findings import NOT_KNOWN_TO_BE_GOOD, OF_THE_BUCKET, Findings, Kind
 from workers.verify.ledger import Ledger
@@ -94,9 +94,10 @@ def verify(
 
 def _read_summary(bucket: Bucket, batch: str, findings: Findings) -> Summary | None:
     """The commit, if it is one that the rest can be held against."""
+    blob = bucket.get(layout.summary(batch))
     try:
-        summary = commit.read_summary(bucket, batch)
-    except Incomplete:
+        summary = decode(blob) if blob is not None else None
+    except (msgspec.MsgspecError, RecursionError):
         findings.note(Kind.DAMAGED, SUMMARY, "is not readable")
         return None
     if summary is None:

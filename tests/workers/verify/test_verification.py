@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.deployment import result_line
 from tests.support.s3 import S3
+from tests.support.story import finish
 from workers import commit, parts
 from workers.bucket import layout
 from workers.bucket.folder import Folder
@@ -22,6 +23,7 @@ from workers.fanout import fan_out
 from workers.gemini.batches import State
 from workers.plan import Plan, write_plan
 from workers.sources import InlineSource
+from workers.summary import Counts
 from workers.verify.findings import SHOWN, Findings, Kind
 from workers.verify.ledger import Call, Ledger
 from workers.verify.requests import judge
@@ -76,7 +78,7 @@ def store(
     """A committed batch of several small parts."""
     for part in begin(bucket, lines, state):
         fan_out(bucket, BATCH, part, frozenset(outputs.split(",")))
-    assert commit.finish(bucket, BATCH)
+    assert finish(bucket, BATCH)
 
 
 @pytest.fixture
@@ -128,7 +130,7 @@ def test_an_intact_batch_is_good(bucket: Bucket) -> None:
     assert problems(report) == []
     assert report.is_good
     assert report.summary
-    assert report.summary.counts == commit.Counts(8, 6, 1, 1)
+    assert report.summary.counts == Counts(8, 6, 1, 1)
     assert len(report.summary.parts) == 3
     assert report.objects == 1 + 1 + 3 + 8 + 1
 
@@ -167,7 +169,7 @@ def test_a_batch_whose_outputs_were_changed_on_the_way_holds_what_it_says(tmp_pa
     begun = begin(bucket, LINES)
     for part, outputs in zip(begun, ["objects", "objects,parquet", "parquet"], strict=True):
         fan_out(bucket, BATCH, part, frozenset(outputs.split(",")))
-    assert commit.finish(bucket, BATCH)
+    assert finish(bucket, BATCH)
 
     assert problems(verify(bucket, BATCH)) == []
 
@@ -176,7 +178,7 @@ def test_a_batch_whose_outputs_were_changed_on_the_way_holds_what_it_says(tmp_pa
 def test_a_batch_without_results_is_intact(tmp_path: Path, state: State) -> None:
     bucket = open_bucket((tmp_path / "bucket").as_uri(), {})
     plan = Plan(BATCH, state, None, None, None, None, None, None, Trigger.PROCESS, None)
-    commit.commit_without_results(bucket, plan)
+    commit.close(bucket, plan)
 
     assert problems(verify(bucket, BATCH)) == []
 
