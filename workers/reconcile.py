@@ -15,7 +15,7 @@ from workers import commit, contract
 from workers.bucket import layout
 from workers.contract import Announcement, Outcome, Trigger
 from workers.gemini.batches import FILE_LIFE_SECONDS, Batch, State, timestamp
-from workers.gemini.client import Webhook
+from workers.gemini.webhooks import Webhook
 from workers.process import Tools
 
 logger = logging.getLogger("workers")
@@ -113,7 +113,10 @@ def _recent(tools: Tools, report: Report, now: float) -> Iterator[Batch]:
             return
         report.listed += 1
         ended = timestamp(batch.ended_at)
-        if not batch.id or not batch.final or (ended is not None and ended < now - FILE_LIFE_SECONDS):
+        if contract.parse_batch_id(batch.id) != batch.id:
+            logger.warning("event=unreadable_batch_listed")
+            continue
+        if not batch.final or (ended is not None and ended < now - FILE_LIFE_SECONDS):
             continue
         report.final += 1
         if tools.wants(batch):
@@ -155,12 +158,12 @@ def _sweep(tools: Tools, report: Report) -> None:
 
 
 def _look_after_webhooks(tools: Tools, report: Report, *, reenable: bool) -> None:
-    for webhook in tools.gemini.webhooks():
+    for webhook in tools.gemini.webhooks.list():
         if not _is_disabled(webhook):
             continue
         report.webhooks_disabled += 1
         if reenable:
-            tools.gemini.enable_webhook(webhook.id)
+            tools.gemini.webhooks.enable(webhook.id)
             report.webhooks_reenabled += 1
             logger.warning("event=webhook_reenabled webhook=%s", webhook.id)
         else:
@@ -172,7 +175,7 @@ def _look_after_webhooks(tools: Tools, report: Report, *, reenable: bool) -> Non
 
 
 def _is_disabled(webhook: Webhook) -> bool:
-    return webhook.state.lower() == "disabled_due_to_failed_deliveries" and any(
+    return webhook.disabled_for_failures and any(
         event.startswith("batch.") for event in webhook.subscribed_events
     )
 

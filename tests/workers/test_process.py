@@ -21,10 +21,10 @@ from workers.bucket import layout
 from workers.bucket.opening import open_bucket
 from workers.contract import Announced, Trigger
 from workers.errors import GeminiUnavailable, Incomplete, KeyRefused, NotReady, ResultsGone, Unreadable
+from workers.gemini.access import Access, Secret
 from workers.gemini.batches import State
 from workers.gemini.client import Gemini
 from workers.process import LATE_OUTPUT_SECONDS, Result, Tools, fan_out_part, process
-from workers.settings import Secret
 
 PART_BYTES = 50_000
 MANY = b"".join(result_line(f"k{n % 370}", "x" * 500) for n in range(400))
@@ -54,7 +54,7 @@ class Here:
 
 
 def build(url: str, folder: str, **changes: Any) -> Tools:
-    client = Gemini(url, Secret(API_KEY))
+    client = Gemini(Access(url, Secret(API_KEY)))
     tools = Tools(client, open_bucket(folder, {}), frozenset({"objects"}), PART_BYTES)
     return replace(tools, **changes)
 

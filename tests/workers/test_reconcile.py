@@ -15,10 +15,10 @@ from tests.support.gemini import Gemini as Emulator
 from workers import contract, reconcile
 from workers.bucket.opening import open_bucket
 from workers.contract import Announced, Announcement, Trigger
+from workers.gemini.access import Access, Secret
 from workers.gemini.client import Gemini
 from workers.process import Result, Tools, process
 from workers.reconcile import Report
-from workers.settings import Secret
 
 HERE = Announced(frozenset({Trigger.PROCESS}), 1, None)
 
@@ -35,7 +35,7 @@ class Nowhere:
 
 @pytest.fixture
 def tools(gemini: Emulator, tmp_path: Path) -> Iterator[Tools]:
-    client = Gemini(gemini.url, Secret(gemini.api_key))
+    client = Gemini(Access(gemini.url, Secret(gemini.api_key)))
     bucket = open_bucket((tmp_path / "bucket").as_uri(), {})
     yield Tools(client, bucket, frozenset({"objects"}), 1 << 20, display_name="*")
     client.close()
@@ -66,6 +66,24 @@ def test_every_final_batch_without_a_commit_is_enqueued_the_one_nearest_to_its_e
     assert waiting(redis_client) == [f"batch-{batch}" for batch in (old, failed, young)]
     assert (report.listed, report.final, report.enqueued) == (4, 3, 3)
     assert contract.announced(redis_client, old).triggers == {Trigger.RECONCILE}
+
+
+@pytest.mark.parametrize("name", ["batches/../abc", "batches/batches/abc", "batches/", "", "x/abc"])
+def test_a_listed_batch_whose_name_holds_no_batch_id_is_left_out_and_in_nobodys_way(
+    gemini: Emulator,
+    tools: Tools,
+    redis_client: "redis.Redis",
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+) -> None:
+    gemini.put_operation({"name": name, "metadata": {"state": "BATCH_STATE_FAILED"}}, batch_id="odd")
+    batch = gemini.put_batch(result_line("a"))
+
+    report = run(tools, redis_client)
+
+    assert waiting(redis_client) == [f"batch-{batch}"]
+    assert (report.listed, report.final, report.enqueued) == (2, 1, 1)
+    assert "event=unreadable_batch_listed" in caplog.text
 
 
 def test_what_ended_more_than_48_hours_ago_is_left_alone_and_what_is_five_days_old_ends_the_paging(
