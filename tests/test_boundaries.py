@@ -55,9 +55,22 @@ def test_there_are_modules_to_look_at() -> None:
 
 @pytest.mark.parametrize("path", modules("receiver"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_receiver_imports_nothing_of_other_rooms_but_the_contract(path: Path) -> None:
-    allowed = {name for name in foreign(path, "receiver") if name == "workers" or name.startswith(CONTRACT)}
+    """And its registration Gemini's API, with the errors that this raises."""
+    may = (
+        (CONTRACT, "workers.gemini", "workers.errors") if path.parent.name == "registration" else (CONTRACT,)
+    )
+    allowed = {name for name in foreign(path, "receiver") if name == "workers" or name.startswith(may)}
 
     assert foreign(path, "receiver") == allowed
+
+
+@pytest.mark.parametrize("path", modules("workers/gemini"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_geminis_api_is_a_leaf(path: Path) -> None:
+    inside = {name for name in imports(path) if name.split(".")[0] in ROOMS}
+
+    assert {name for name in inside if not name.startswith(("workers.gemini", "workers.errors"))} <= {
+        "workers"
+    }
 
 
 @pytest.mark.parametrize("path", modules("workers"), ids=lambda path: str(path.relative_to(ROOT)))
@@ -108,9 +121,9 @@ def test_a_folder_bucket_loads_no_object_store_client() -> None:
 
 
 def test_only_one_module_holds_the_api_key() -> None:
-    asking = [path.name for path in modules("workers") if ".reveal()" in path.read_text()]
+    asking = [path.relative_to(ROOT) for path in modules("workers") if ".reveal()" in path.read_text()]
 
-    assert asking == ["client.py"]
+    assert asking == [Path("workers/gemini/http.py")]
 
 
 def test_nothing_reads_or_writes_a_pickle() -> None:

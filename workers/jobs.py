@@ -12,6 +12,7 @@ from workers import fanout, strangers
 from workers.bucket.opening import open_bucket
 from workers.contract import Announced, Announcement, Queues, Trigger, parse_batch_id
 from workers.errors import Unreadable, WorkerError
+from workers.gemini.access import Access
 from workers.gemini.client import Gemini
 from workers.process import Result, Tools, process
 from workers.process import fan_out_part as fan_out_one
@@ -33,7 +34,7 @@ def prepare(settings: Settings) -> Tools:
     global _prepared  # noqa: PLW0603
     fanout.prepare(settings.outputs)
     tools = Tools(
-        gemini=Gemini(settings.base_url, settings.api_key),
+        gemini=Gemini(Access(settings.base_url, settings.api_key)),
         bucket=open_bucket(
             settings.storage_url, settings.environment, concurrency=settings.fanout_concurrency
         ),

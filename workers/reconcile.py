@@ -17,7 +17,7 @@ from workers.bucket import layout
 from workers.contract import Announcement, Outcome, Queues, Trigger, parse_batch_id
 from workers.errors import Incomplete, WorkerError
 from workers.gemini.batches import FILE_LIFE_SECONDS, Batch, State, timestamp
-from workers.gemini.client import Webhook
+from workers.gemini.webhooks import Webhook
 from workers.process import Tools, gather
 from workers.retry import LONGEST_LIFE_SECONDS
 from workers.summary import gives_way, read_summary
@@ -239,12 +239,12 @@ def _sweep_one(tools: Tools, queues: Queues, report: Report, batch: str) -> None
 
 
 def _look_after_webhooks(tools: Tools, report: Report, *, reenable: bool) -> None:
-    for webhook in tools.gemini.webhooks():
+    for webhook in tools.gemini.webhooks.list():
         if not _is_disabled(webhook):
             continue
         report.webhooks_disabled += 1
         if reenable:
-            tools.gemini.enable_webhook(webhook.id)
+            tools.gemini.webhooks.enable(webhook.id)
             report.webhooks_reenabled += 1
             logger.warning("event=webhook_reenabled webhook=%s", webhook.id)
         else:
@@ -256,7 +256,7 @@ def _look_after_webhooks(tools: Tools, report: Report, *, reenable: bool) -> Non
 
 
 def _is_disabled(webhook: Webhook) -> bool:
-    return webhook.state.lower() == "disabled_due_to_failed_deliveries" and any(
+    return webhook.disabled_for_failures and any(
         event.startswith("batch.") for event in webhook.subscribed_events
     )
 

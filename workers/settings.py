@@ -8,30 +8,12 @@ from urllib.parse import SplitResult, urlsplit
 
 from workers.contract import PREFIX
 from workers.errors import SettingsError
+from workers.gemini.access import DEFAULT_BASE_URL, Secret, is_api_key, is_https_or_loopback
 
-DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _KNOWN_OUTPUTS = ("objects", "parquet")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-
-
-class Secret:
-    """A string that shows itself only when it is asked for by name."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        return self._value
-
-    def __repr__(self) -> str:
-        return "Secret('**********')"
-
-    __str__ = __repr__
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +43,7 @@ class Settings:
         key = environment.get("GEMINI_API_KEY") or environment.get("GOOGLE_API_KEY")
         if not key:
             raise SettingsError("GEMINI_API_KEY is not set: the workers fetch batches with it.")
-        if not key.isascii() or not key.isprintable() or key != key.strip():
+        if not is_api_key(key):
             raise SettingsError("GEMINI_API_KEY holds a character that no API key has.")
         return cls(
             redis_url=redis_url(environment),
@@ -108,12 +90,9 @@ def storage_url(environment: Mapping[str, str]) -> str:
 
 def _base_url(environment: Mapping[str, str]) -> str:
     url = (environment.get("GOOGLE_GEMINI_BASE_URL") or DEFAULT_BASE_URL).rstrip("/")
-    parts = _parts(url)
-    if parts and parts.scheme == "https" and parts.hostname:
-        return url
-    if parts and parts.scheme == "http" and parts.hostname in _LOOPBACK:
-        return url
-    raise SettingsError("GOOGLE_GEMINI_BASE_URL must be https:// (plain http only on loopback).")
+    if not is_https_or_loopback(url):
+        raise SettingsError("GOOGLE_GEMINI_BASE_URL must be https:// (plain http only on loopback).")
+    return url
 
 
 def _parts(url: str) -> SplitResult | None:

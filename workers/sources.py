@@ -10,7 +10,8 @@ import msgspec
 
 from workers.errors import GeminiUnavailable
 from workers.gemini.batches import Batch
-from workers.gemini.client import Download, Gemini
+from workers.gemini.client import Gemini
+from workers.gemini.files import Download
 from workers.results import json_text
 
 _RECONNECTS = 5

@@ -7,7 +7,7 @@ keeps the signing secret, which Gemini shows only once, out of every terminal.
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,11 +20,14 @@ from rich.table import Table
 from rich.text import Text
 
 from receiver.errors import ReceiverError
-from receiver.registration.gemini_access import Access, is_https_or_loopback
-from receiver.registration.gemini_webhooks import GeminiWebhooks
-from receiver.registration.secret_file import ReservedFile, Secret, SecretFileError, reserve
+from receiver.registration.secret_file import ReservedFile, SecretFileError, reserve
+from receiver.registration.settings import read_access
 from receiver.registration.subscription import BATCH_EVENTS, Wanted, still_valid, subscribe
 from receiver.settings import read_environment
+from workers.errors import WorkerError
+from workers.gemini.access import Secret, is_https_or_loopback
+from workers.gemini.client import Gemini
+from workers.gemini.webhooks import Webhooks
 
 _EVENT = re.compile(r"[a-z_]+\.[a-z_]+")
 _WEBHOOK_ID = re.compile(r"(?:webhooks/)?([A-Za-z0-9][A-Za-z0-9._~-]{0,199})")
@@ -68,12 +71,12 @@ def _with_id(function: _Function) -> _Function:
 
 
 @contextmanager
-def _gemini() -> Iterator[GeminiWebhooks]:
-    """The client of the environment's project; what goes wrong meanwhile becomes a sentence and exit 1."""
+def _gemini() -> Iterator[Webhooks]:
+    """The webhooks of the environment's project; what goes wrong meanwhile becomes a sentence and exit 1."""
     try:
-        with GeminiWebhooks(Access.from_environ(read_environment(Path()))) as gemini:
-            yield gemini
-    except ReceiverError as error:
+        with closing(Gemini(read_access(read_environment(Path())))) as gemini:
+            yield gemini.webhooks
+    except (ReceiverError, WorkerError) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -7,60 +7,19 @@ between. The file is readable by its owner alone from the moment it exists.
 import contextlib
 import fcntl
 import os
-import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from receiver.errors import ReceiverError
+from workers.gemini.access import Secret
 
 _ROOM_BYTES = 4096
-# What stands in a shortened secret for the part that was left out.
-_SHORTENED = re.compile(r"(?P<start>[^.…*•]*)[.…*•]+(?P<end>[^.…*•]*)")
-_PREFIX = "whsec_"
-_LEAST_KNOWN_CHARACTERS = 4
 
 
 class SecretFileError(ReceiverError):
     """The file can't be read or written; the message is one sentence that names it."""
-
-
-class Secret:
-    """A `whsec_…` that no log and no traceback shows. `reveal()` gives the text."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        return self._text
-
-    def is_shown_as(self, shortened: str) -> bool:
-        """Whether `shortened` can be this secret with a part left out.
-
-        Gemini lists secrets as `truncated_secret` and documents no form. Accepted are a start and an end
-        around dots or asterisks (`whsec_Zm…9v`), one of them missing, and either alone. Fewer than four
-        characters prove nothing.
-        """
-        bare, shortened = self._text.removeprefix(_PREFIX), shortened.removeprefix(_PREFIX)
-        parts = _SHORTENED.fullmatch(shortened)
-        if parts is None:
-            known, fits = len(shortened), bare.startswith(shortened) or bare.endswith(shortened)
-        else:
-            known = len(parts["start"]) + len(parts["end"])
-            fits = bare.startswith(parts["start"]) and bare.endswith(parts["end"])
-        return fits and known >= _LEAST_KNOWN_CHARACTERS
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._text == other._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
-
-    def __repr__(self) -> str:
-        return "Secret('whsec_***')"
 
 
 class ReservedFile:

@@ -1,6 +1,7 @@
 """What has to be done so that Gemini has one webhook for a URL, and doing it."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -8,10 +9,15 @@ from typing import Any
 import httpx
 
 from receiver.errors import ReceiverError
-from receiver.registration.gemini_webhooks import ENABLED, GeminiWebhooks, Webhook
-from receiver.registration.secret_file import Secret
+from workers.gemini.access import Secret
+from workers.gemini.webhooks import ENABLED, Webhook, Webhooks
 
 BATCH_EVENTS = ("batch.succeeded", "batch.failed", "batch.expired")
+
+# What stands in a shortened secret for the part that was left out.
+_SHORTENED = re.compile(r"(?P<start>[^.…*•]*)[.…*•]+(?P<end>[^.…*•]*)")
+_PREFIX = "whsec_"
+_LEAST_KNOWN_CHARACTERS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,30 @@ def same_url(one: str, other: str) -> bool:
         return one == other
 
 
+def is_shown_as(secret: Secret, shortened: str) -> bool:
+    """Whether `shortened` can be this secret with a part left out.
+
+    Gemini lists secrets as `truncated_secret` and documents no form. Accepted are a start and an end
+    around dots or asterisks (`whsec_Zm…9v`), one of them missing, and either alone. Fewer than four
+    characters prove nothing.
+    """
+    bare, shortened = secret.reveal().removeprefix(_PREFIX), shortened.removeprefix(_PREFIX)
+    parts = _SHORTENED.fullmatch(shortened)
+    if parts is None:
+        known, fits = len(shortened), bare.startswith(shortened) or bare.endswith(shortened)
+    else:
+        known = len(parts["start"]) + len(parts["end"])
+        fits = bare.startswith(parts["start"]) and bare.endswith(parts["end"])
+    return fits and known >= _LEAST_KNOWN_CHARACTERS
+
+
+def signs_with(webhook: Webhook, secrets: Iterable[Secret]) -> bool:
+    """Whether `secrets` hold what Gemini goes on signing with: of those listed, the last to expire."""
+    latest = max((each.expiry for each in webhook.signing_secrets), default=None)
+    current = [each.truncated_secret for each in webhook.signing_secrets if each.expiry == latest]
+    return any(is_shown_as(secret, shortened) for secret in secrets for shortened in current)
+
+
 def still_valid(secrets: Sequence[Secret], listed: Sequence[Webhook], now: datetime) -> list[Secret]:
     """`secrets` less those that no webhook of the project signs with any more, `listed` being all of them.
 
@@ -68,7 +98,7 @@ def still_valid(secrets: Sequence[Secret], listed: Sequence[Webhook], now: datet
     or a webhook in it shows none of its own, it proves nothing and all of them are kept.
     """
     shown = [secret for webhook in listed for secret in webhook.signing_secrets if secret.expiry > now]
-    valid = [s for s in secrets if any(s.is_shown_as(each.truncated_secret) for each in shown)]
+    valid = [s for s in secrets if any(is_shown_as(s, each.truncated_secret) for each in shown)]
     return valid if valid and all(webhook.signing_secrets for webhook in listed) else list(secrets)
 
 
@@ -91,18 +121,16 @@ class Registered:
     doubles: list[str]
 
 
-def subscribe(
-    gemini: GeminiWebhooks, wanted: Wanted, held: Sequence[Secret] | None, *, rotate: bool
-) -> Registered:
+def subscribe(gemini: Webhooks, wanted: Wanted, held: Sequence[Secret] | None, *, rotate: bool) -> Registered:
     """Make Gemini's webhooks match `wanted`. `held` are the receiver's secrets, None where nobody can tell.
 
     Raises:
         SecretLostError: `held` lacks the secret, and `rotate` was not asked for; nothing was changed.
-        GeminiError: a call failed.
+        WorkerError: a call failed.
     """
     listed = list(gemini.list())
     matches = [webhook for webhook in listed if same_url(webhook.uri, wanted.url)]
-    matches.sort(key=lambda each: (not each.signs_with(held or ()), not each.enabled, each.id))
+    matches.sort(key=lambda each: (not signs_with(each, held or ()), not each.enabled, each.id))
     existing, doubles = (matches[0], [each.id for each in matches[1:]]) if matches else (None, [])
     kept = still_valid(held or (), listed, datetime.now(UTC))
     secret = None
@@ -114,7 +142,7 @@ def subscribe(
             action = "updated"
         case Nothing(webhook=webhook):
             action, changes = "unchanged", {}
-    if held is not None and not rotate and not webhook.signs_with(held):
+    if held is not None and not rotate and not signs_with(webhook, held):
         raise SecretLostError(
             f"Webhook {webhook.id} exists for this URL, but its secret is not in the file:"
             " run the same command with --rotate to replace it."

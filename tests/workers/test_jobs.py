@@ -239,7 +239,8 @@ def test_what_can_heal_is_tried_again_later_and_says_why(
     assert retry
     assert retry.intervals == [78]  # RQ drops the fraction of the second at which it is tried again
     assert retry.max > 100_000
-    assert fetch(redis_client, f"batch-receiver-batch-{batch}").meta["reason"] == "Gemini answered 429."
+    reason = fetch(redis_client, f"batch-receiver-batch-{batch}").meta["reason"]
+    assert reason.startswith("Gemini's rate limit is reached (429)")
     assert Queues(redis_client).announced(batch).triggers == {Trigger.WEBHOOK}
     assert run(redis_client, f"batch-receiver-batch-{batch}") is None
     assert read_summary(bucket, batch)

@@ -25,11 +25,11 @@ from workers.bucket.folder import Folder
 from workers.bucket.opening import open_bucket
 from workers.bucket.protocol import Bucket
 from workers.errors import GeminiUnavailable, Transient
+from workers.gemini.access import Access, Secret
 from workers.gemini.client import Gemini
 from workers.parts import Part
 from workers.results.keys import digest
 from workers.results.lines import LineCutter
-from workers.settings import Secret
 from workers.sources import FileSource, Identity, Opened
 
 BATCH = "abc"
@@ -287,7 +287,7 @@ def test_a_split_goes_on_after_every_point_where_it_can_crash(ranges: bool) -> N
 
 
 def _split_and_die(url: str, gemini: str, key: str, file: str, stored_parts: int) -> None:
-    source = FileSource(Gemini(gemini, Secret(key)), file)
+    source = FileSource(Gemini(Access(gemini, Secret(key))), file)
     for count, _ in enumerate(parts.split(open_bucket(url, {}), BATCH, source, 200_000), start=1):
         if count == stored_parts:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -297,7 +297,7 @@ def test_a_killed_process_is_followed_by_one_that_fetches_only_what_is_missing(
     gemini: Emulator, tmp_path: Path
 ) -> None:
     data = b"".join(result_line(f"k{n % 900}", "x" * 1000) for n in range(1000))
-    client = Gemini(gemini.url, Secret(gemini.api_key))
+    client = Gemini(Access(gemini.url, Secret(gemini.api_key)))
     file = client.batch(gemini.put_batch(data)).result_file
     assert file
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"

@@ -30,10 +30,10 @@ from workers.errors import (
     Transient,
     Unreadable,
 )
+from workers.gemini.access import Access, Secret
 from workers.gemini.batches import State
 from workers.gemini.client import Gemini
 from workers.process import Result, Tools, fan_out_part, process
-from workers.settings import Secret
 from workers.summary import read_summary
 
 PART_BYTES = 50_000
@@ -66,7 +66,7 @@ class Here:
 
 
 def build(url: str, folder: str, **changes: Any) -> Tools:
-    client = Gemini(url, Secret(API_KEY))
+    client = Gemini(Access(url, Secret(API_KEY)))
     tools = Tools(client, open_bucket(folder, {}), frozenset({"objects"}), PART_BYTES)
     return replace(tools, **changes)
 

@@ -18,11 +18,11 @@ from tests.support.queues import BATCHES, queue
 from workers import contract, reconcile
 from workers.bucket.opening import open_bucket
 from workers.contract import Announced, Announcement, Queues, Trigger
+from workers.gemini.access import Access, Secret
 from workers.gemini.batches import Batch, parse_batch
 from workers.gemini.client import Gemini
 from workers.process import Result, Tools, process
 from workers.reconcile import Report
-from workers.settings import Secret
 
 HERE = Announced(frozenset({Trigger.PROCESS}), 1, None)
 
@@ -42,7 +42,7 @@ class Nowhere:
 
 @pytest.fixture
 def tools(gemini: Emulator, tmp_path: Path) -> Iterator[Tools]:
-    client = Gemini(gemini.url, Secret(gemini.api_key))
+    client = Gemini(Access(gemini.url, Secret(gemini.api_key)))
     bucket = open_bucket((tmp_path / "bucket").as_uri(), {})
     yield Tools(client, bucket, frozenset({"objects"}), 1 << 20, display_name="*")
     client.close()
@@ -73,6 +73,20 @@ def test_every_final_batch_without_a_commit_is_enqueued_the_one_nearest_to_its_e
     assert waiting(redis_client) == [f"batch-receiver-batch-{batch}" for batch in (old, failed, young)]
     assert (report.listed, report.final, report.enqueued) == (4, 3, 3)
     assert Queues(redis_client).announced(old).triggers == {Trigger.RECONCILE}
+
+
+@pytest.mark.parametrize("name", ["batches/../abc", "batches/batches/abc", "batches/", "", "x/abc"])
+def test_a_listed_batch_whose_name_holds_no_batch_id_is_counted_and_in_nobodys_way(
+    gemini: Emulator, tools: Tools, redis_client: "redis.Redis", name: str
+) -> None:
+    gemini.put_operation({"name": name, "metadata": {"state": "BATCH_STATE_FAILED"}}, batch_id="odd")
+    batch = gemini.put_batch(result_line("a"))
+
+    report = run(tools, redis_client)
+
+    assert waiting(redis_client) == [f"batch-receiver-batch-{batch}"]
+    assert (report.listed, report.final, report.enqueued, report.unreadable) == (2, 1, 1, 1)
+    assert "can't be asked for" in report.troubles[0]
 
 
 def test_all_batches_whose_results_can_live_are_looked_at_once_a_day_else_those_of_five_days(

@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from workers.errors import Permanent, SettingsError
-from workers.settings import Secret, Settings, redis_url, storage_url
+from workers.settings import Settings, redis_url, storage_url
 
 GOOD = {"GEMINI_API_KEY": "AIza-secret", "STORAGE_URL": "file:///srv/results"}
 
@@ -160,10 +160,3 @@ def test_what_needs_only_redis_and_the_bucket_reads_them_without_a_key() -> None
 
     assert storage_url(environment) == "s3://bucket"
     assert redis_url(environment) == "redis://127.0.0.1:6379/0"
-
-
-def test_a_secret_has_no_value_to_be_read_by_accident() -> None:
-    secret = Secret("AIza-secret")
-
-    assert not hasattr(secret, "__dict__")
-    assert secret.reveal() == "AIza-secret"

@@ -14,9 +14,9 @@ from tests.support.gemini import Gemini as Emulator
 from tests.support.scripted import Answer, Asked, Scripted, scripted
 from workers import sources
 from workers.errors import GeminiUnavailable, ResultsGone
+from workers.gemini.access import Access, Secret
 from workers.gemini.batches import parse_batch
 from workers.gemini.client import Gemini
-from workers.settings import Secret
 from workers.sources import FileSource, Identity, InlineSource, source_of
 
 CONTENT = b"".join(result_line(n) for n in range(200))
@@ -30,7 +30,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def emulated(gemini: Emulator) -> Iterator[FileSource]:
     """A result file of the emulator that holds `CONTENT`."""
-    client = Gemini(gemini.url, Secret(gemini.api_key))
+    client = Gemini(Access(gemini.url, Secret(gemini.api_key)))
     file = client.batch(gemini.put_batch(CONTENT)).result_file
     assert file
     yield FileSource(client, file)
@@ -45,7 +45,7 @@ def server() -> Iterator[Scripted]:
 
 @pytest.fixture
 def source(server: Scripted) -> Iterator[FileSource]:
-    client = Gemini(server.url, Secret("key"))
+    client = Gemini(Access(server.url, Secret("key")))
     yield FileSource(client, "files/batch-abc")
     client.close()
 

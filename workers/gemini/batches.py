@@ -8,15 +8,13 @@ from typing import Any
 
 import msgspec
 
-from workers.contract import parse_batch_id
 from workers.errors import Permanent
-from workers.results import json_text
+from workers.gemini.scan import INLINE_FIELDS, Place, plain, take_apart
 
 # Result files live 48 hours from the end of their batch (Files API).
 FILE_LIFE_SECONDS = 48 * 3600
 
 _FILE_FIELDS = {"responsesfile", "filename"}
-_INLINE_FIELDS = {"inlinedresponses", "inlinedembedcontentresponses"}
 
 
 class State(StrEnum):
@@ -88,8 +86,8 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def parse_batch(body: bytes | bytearray | memoryview, asked: str) -> Batch:
-    """A batch from the JSON of its operation; `asked` is its id where the answer does not name it.
+def parse_batch(body: bytes | bytearray | memoryview, asked: str = "") -> Batch:
+    """A batch from the JSON of its operation. Its id is `asked`, or else what the answer names, which may be anything.
 
     Every spelling that was seen is accepted: BATCH_STATE_* and JOB_STATE_*, the output at `response` and at
     `metadata.output`, file names as responsesFile, responses_file, fileName and file_name.
@@ -105,7 +103,7 @@ def parse_batch(body: bytes | bytearray | memoryview, asked: str) -> Batch:
         raise _unreadable() from None
     metadata = operation.metadata or _Metadata()
     return Batch(
-        id=asked or parse_batch_id(operation.name) or "",
+        id=asked or operation.name.removeprefix("batches/"),
         state=_state(metadata.state, operation, has_output=file is not None or inline is not None),
         display_name=metadata.display_name,
         model=metadata.model,
@@ -131,40 +129,33 @@ def timestamp(text: str | None) -> float | None:
 
 def _read(body: bytes | bytearray | memoryview) -> tuple[_Operation, str | None, list[msgspec.Raw] | None]:
     operation = _operation.decode(body)
-    file, inline = _output(operation.response)
-    if file is None and inline is None and operation.metadata:
-        file, inline = _output(operation.metadata.output)
+    _, file, inline = _outputs(operation)
     return operation, file, inline
 
 
 def _read_around_the_results(body: bytes) -> tuple[_Operation, str | None, list[msgspec.Raw] | None]:
     """An operation with an inline result that nests too deep for the decoder: that result alone is invalid."""
     try:
-        at = _inline_array(body)
-        if at is None:
-            raise _unreadable()
-        end = json_text.value_end(body, at)
-        elements = [body[start : json_text.value_end(body, start)] for start in json_text.elements(body, at)]
-        operation, _, _ = _read(body[:at] + b"[]" + body[end:])
-    except (msgspec.MsgspecError, RecursionError, ValueError, IndexError):
+        scanned = take_apart(body)
+        operation = _operation.decode(scanned.outline)
+        place, file, inline = _outputs(operation)
+    except (msgspec.MsgspecError, RecursionError, ValueError):
         raise _unreadable() from None
-    return operation, None, [msgspec.Raw(element) for element in elements]
+    if place in scanned.elements and inline is not None:
+        inline = [msgspec.Raw(body[start:end]) for start, end in scanned.elements[place]]
+    return operation, file, inline
 
 
-def _inline_array(body: bytes) -> int | None:
-    """Where the array of inline results starts."""
-    root = json_text.root(body)
-    for output in (
-        json_text.member(body, root, "response"),
-        json_text.member(body, json_text.member(body, root, "metadata"), "output"),
-    ):
-        at = output
-        while at is not None and body[at] == ord("{"):
-            inside = json_text.members(body, at)
-            at = next((value for name, _, value, _ in inside if _plain(name) in _INLINE_FIELDS), None)
-        if at is not None and at != output and body[at] == ord("["):
-            return at
-    return None
+def _outputs(operation: _Operation) -> tuple[Place, str | None, list[msgspec.Raw] | None]:
+    """The first output that names a file or holds results, and its place."""
+    places: list[tuple[Place, msgspec.Raw]] = [(("response",), operation.response)]
+    if operation.metadata:
+        places.append((("metadata", "output"), operation.metadata.output))
+    for place, raw in places:
+        file, inline = _output(raw)
+        if file is not None or inline is not None:
+            return place, file, inline
+    return (), None, None
 
 
 def _unreadable() -> Permanent:
@@ -185,12 +176,12 @@ def _state(text: str | None, operation: _Operation, *, has_output: bool) -> Stat
 def _output(raw: msgspec.Raw) -> tuple[str | None, list[msgspec.Raw] | None]:
     members = _object(raw)
     for name, value in members.items():
-        if _plain(name) in _FILE_FIELDS:
+        if plain(name) in _FILE_FIELDS:
             file = msgspec.json.decode(value)
             if isinstance(file, str) and file:
                 return file, None
     for name, value in members.items():
-        if _plain(name) in _INLINE_FIELDS:
+        if plain(name) in INLINE_FIELDS:
             return None, _inlined(value)
     return None, None
 
@@ -199,17 +190,13 @@ def _inlined(raw: msgspec.Raw) -> list[msgspec.Raw]:
     if bytes(memoryview(raw)[:1]) == b"[":
         return _elements.decode(raw)
     for name, value in _object(raw).items():
-        if _plain(name) in _INLINE_FIELDS:
+        if plain(name) in INLINE_FIELDS:
             return _elements.decode(value)
     return []
 
 
 def _object(raw: msgspec.Raw) -> dict[str, msgspec.Raw]:
     return _members.decode(raw) if bytes(memoryview(raw)[:1]) == b"{" else {}
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", "").lower()
 
 
 def integer(value: Any) -> int | None:

@@ -27,19 +27,7 @@ from emulator.settings import Settings
 from emulator.webhooks import DISABLED_FOR_FAILURES, Webhook, Webhooks
 from emulator.world import World
 from receiver.cli import main
-from receiver.registration.gemini_webhooks import SigningSecret
-from receiver.registration.gemini_webhooks import Webhook as ListedWebhook
-from receiver.registration.secret_file import Secret
-from receiver.registration.subscription import (
-    BATCH_EVENTS,
-    Create,
-    Nothing,
-    Update,
-    Wanted,
-    plan,
-    same_url,
-    still_valid,
-)
+from receiver.registration.subscription import BATCH_EVENTS
 from tests.support.gemini import Gemini
 from tests.support.processes import ROOT, Process
 from tests.support.waiting import wait_until
@@ -531,36 +519,3 @@ def test_every_command_explains_itself_with_an_example(command: str, run: Run) -
     result = run(*command.split(), "--help")
     assert result.exit_code == 0
     assert f"Example: batch-receiver {command}" in " ".join(result.stdout.split())
-
-
-def listed(**fields: Any) -> ListedWebhook:
-    values = {"id": "x", "uri": URL, "subscribed_events": list(BATCH_EVENTS), "state": "enabled", **fields}
-    return ListedWebhook(**values)
-
-
-def test_the_plan_changes_only_what_differs() -> None:
-    wanted = Wanted(URL)
-    shuffled = listed(subscribed_events=list(reversed(BATCH_EVENTS)), name="given by hand")
-    disabled = listed(state="disabled")
-    fewer = listed(subscribed_events=["batch.failed"])
-
-    assert plan(None, wanted) == Create()
-    assert plan(shuffled, wanted) == Nothing(shuffled)
-    assert plan(disabled, wanted) == Update(disabled, {"state": "enabled"})
-    assert plan(fewer, wanted) == Update(fewer, {"subscribed_events": list(BATCH_EVENTS)})
-    assert plan(listed(), Wanted(URL, name="n")) == Update(listed(), {"name": "n"})
-
-
-def test_urls_are_compared_as_addresses() -> None:
-    assert same_url("https://Example.com:443/a", "https://example.com/a")
-    assert not same_url("https://example.com/a", "https://example.com/A")
-    assert same_url("no url\x00", "no url\x00")
-
-
-def test_a_list_that_shows_no_secrets_proves_nothing() -> None:
-    secrets = [Secret("whsec_b2xkbGQx"), Secret("whsec_bmV3ZXcx")]
-    shown = listed(signing_secrets=[SigningSecret("...bGQx")])
-    now = datetime.now(UTC)
-
-    assert still_valid(secrets, [shown], now) == secrets[:1]
-    assert still_valid(secrets, [shown, listed(id="y")], now) == secrets

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from receiver.registration.secret_file import Secret, SecretFileError, read_secrets, reserve
+from receiver.registration.secret_file import SecretFileError, read_secrets, reserve
+from workers.gemini.access import Secret
 
 OLD = Secret("whsec_b2xkb2xkb2xkb2xkb2xkb2xk")
 NEW = Secret("whsec_bmV3bmV3bmV3bmV3bmV3bmV3")
@@ -148,21 +149,3 @@ def test_a_file_that_is_no_text_is_refused_without_quoting_it(tmp_path: Path) ->
     with pytest.raises(SecretFileError, match="not plain text") as caught:
         read_secrets(file)
     assert caught.value.__suppress_context__
-
-
-def test_a_secret_does_not_show_itself() -> None:
-    assert NEW.reveal() not in f"{NEW} {NEW!r} {[NEW]}"
-
-
-@pytest.mark.parametrize(
-    "shortened",
-    ["bmV3bmV3", "whsec_bmV3", "whsec_bmV3...", "...bmV3", "bm…V3", "whsec_bm****V3", NEW.reveal()],
-)
-def test_a_secret_is_recognised_by_what_is_shown_of_it(shortened: str) -> None:
-    assert NEW.is_shown_as(shortened)
-    assert not OLD.is_shown_as(shortened)
-
-
-@pytest.mark.parametrize("shortened", ["", "...", "whsec_", "whsec_...", "V3", "bmV…", "V3bmV...V3"])
-def test_too_little_or_something_else_recognises_nothing(shortened: str) -> None:
-    assert not NEW.is_shown_as(shortened)

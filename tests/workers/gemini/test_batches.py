@@ -144,9 +144,10 @@ def test_everything_that_is_told_of_a_batch_is_kept() -> None:
     assert batch.expected == 2
 
 
-def test_a_listed_batch_has_the_id_of_its_own_name_if_that_is_one() -> None:
+def test_a_listed_batch_has_the_id_of_its_own_name_whatever_that_is() -> None:
     assert parsed("", name="batches/abc-1").id == "abc-1"
-    assert parsed("", name="batches/../abc").id == ""
+    assert parsed("", name="batches/../abc").id == "../abc"
+    assert parsed("", done=True).id == ""
 
 
 @pytest.mark.parametrize("stats", [None, {}, {"requestCount": "many"}, {"requestCount": None}, [], "2"])

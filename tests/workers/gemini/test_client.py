@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
-import httpx
 import pytest
 
 from tests.support.deployment import result_line
 from tests.support.gemini import Gemini as Emulator
 from tests.support.scripted import Answer, Asked, Scripted, scripted
 from workers.errors import GeminiUnavailable, KeyRefused, Permanent, ResultsGone, Unreadable, WorkerError
+from workers.gemini.access import Access, Secret
 from workers.gemini.client import Gemini
-from workers.settings import Secret
+from workers.gemini.http import Limits
 
 KEY = "AIza-very-secret"
 FILE = "files/batch-abc"
@@ -28,7 +28,7 @@ def server() -> Iterator[Scripted]:
 
 @pytest.fixture
 def client(server: Scripted) -> Iterator[Gemini]:
-    client = Gemini(server.url, Secret(KEY))
+    client = Gemini(Access(server.url, Secret(KEY)))
     yield client
     client.close()
 
@@ -36,7 +36,7 @@ def client(server: Scripted) -> Iterator[Gemini]:
 @pytest.fixture
 def emulated(gemini: Emulator) -> Iterator[Gemini]:
     """A client of the emulator."""
-    client = Gemini(gemini.url, Secret(gemini.api_key))
+    client = Gemini(Access(gemini.url, Secret(gemini.api_key)))
     yield client
     client.close()
 
@@ -167,7 +167,7 @@ def test_a_redirect_is_not_followed_with_the_key(
 def test_nobody_at_the_address_can_heal() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        client = Gemini(f"http://127.0.0.1:{unused.getsockname()[1]}", Secret(KEY))
+        client = Gemini(Access(f"http://127.0.0.1:{unused.getsockname()[1]}", Secret(KEY)))
 
         with pytest.raises(GeminiUnavailable, match="could not be reached"):
             client.batch("abc")
@@ -178,8 +178,8 @@ def test_nobody_at_the_address_can_heal() -> None:
 
 def test_silence_can_heal() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        client = Gemini(f"http://127.0.0.1:{silent.getsockname()[1]}", Secret(KEY))
-        client._http.timeout = httpx.Timeout(0.1)
+        access = Access(f"http://127.0.0.1:{silent.getsockname()[1]}", Secret(KEY))
+        client = Gemini(access, Limits(read=0.1))
 
         for call in (lambda: client.batch("abc"), lambda: read(client)):
             with pytest.raises(GeminiUnavailable, match="ReadTimeout"):

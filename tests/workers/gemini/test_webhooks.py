@@ -5,18 +5,18 @@ import logging
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import msgspec
 import pytest
 
-from receiver.errors import SettingsError
-from receiver.registration.gemini_access import DEFAULT_BASE_URL, Access, is_https_or_loopback
-from receiver.registration.gemini_webhooks import GeminiError, GeminiWebhooks, Webhook
-from receiver.registration.secret_file import Secret
+from workers.errors import WorkerError
+from workers.gemini.access import Access, Secret
+from workers.gemini.client import Gemini
+from workers.gemini.webhooks import Webhooks
 
 KEY = "AIzaTestKeyTestKeyTestKey"
 SECRET = "whsec_c2VjcmV0c2VjcmV0c2VjcmV0"
@@ -67,12 +67,12 @@ def scripted() -> Iterator[Scripted]:
 
 
 @pytest.fixture
-def gemini(scripted: Scripted) -> Iterator[GeminiWebhooks]:
-    with GeminiWebhooks(Access(scripted.url, KEY)) as client:
-        yield client
+def gemini(scripted: Scripted) -> Iterator[Webhooks]:
+    with closing(Gemini(Access(scripted.url, Secret(KEY)))) as client:
+        yield client.webhooks
 
 
-def test_creating_sends_what_the_official_sdk_sends(scripted: Scripted, gemini: GeminiWebhooks) -> None:
+def test_creating_sends_what_the_official_sdk_sends(scripted: Scripted, gemini: Webhooks) -> None:
     scripted.will_answer(200, {**HOOK, "new_signing_secret": SECRET, "state": "enabled"})
 
     webhook, secret = gemini.create("https://example.com/hook", ["batch.succeeded"], "mine")
@@ -82,14 +82,12 @@ def test_creating_sends_what_the_official_sdk_sends(scripted: Scripted, gemini: 
     assert scripted.requests == [("POST", "/v1beta/webhooks", KEY, body)]
 
 
-def test_a_created_webhook_does_not_carry_its_secret_along(
-    scripted: Scripted, gemini: GeminiWebhooks
-) -> None:
+def test_a_created_webhook_does_not_carry_its_secret_along(scripted: Scripted, gemini: Webhooks) -> None:
     scripted.will_answer(200, {**HOOK, "new_signing_secret": SECRET})
     assert SECRET not in repr(gemini.create("https://example.com/hook", ["batch.succeeded"], None))
 
 
-def test_listing_follows_every_page(scripted: Scripted, gemini: GeminiWebhooks) -> None:
+def test_listing_follows_every_page(scripted: Scripted, gemini: Webhooks) -> None:
     scripted.will_answer(200, {"webhooks": [HOOK], "next_page_token": "two&more"})
     scripted.will_answer(200, {"webhooks": [{**HOOK, "id": "hook2"}]})
 
@@ -100,21 +98,19 @@ def test_listing_follows_every_page(scripted: Scripted, gemini: GeminiWebhooks) 
     ]
 
 
-def test_a_project_without_webhooks_is_an_empty_list(scripted: Scripted, gemini: GeminiWebhooks) -> None:
+def test_a_project_without_webhooks_is_an_empty_list(scripted: Scripted, gemini: Webhooks) -> None:
     scripted.will_answer(200, {})
     assert list(gemini.list()) == []
 
 
-def test_a_list_that_repeats_a_page_ends_in_an_error(scripted: Scripted, gemini: GeminiWebhooks) -> None:
+def test_a_list_that_repeats_a_page_ends_in_an_error(scripted: Scripted, gemini: Webhooks) -> None:
     for _ in range(2):
         scripted.will_answer(200, {"webhooks": [HOOK], "next_page_token": "again"})
-    with pytest.raises(GeminiError, match="does not end"):
+    with pytest.raises(WorkerError, match="does not end"):
         list(gemini.list())
 
 
-def test_camel_case_unknown_fields_and_nulls_are_understood(
-    scripted: Scripted, gemini: GeminiWebhooks
-) -> None:
+def test_camel_case_unknown_fields_and_nulls_are_understood(scripted: Scripted, gemini: Webhooks) -> None:
     scripted.will_answer(
         200,
         {
@@ -138,7 +134,7 @@ def test_camel_case_unknown_fields_and_nulls_are_understood(
     )
 
 
-def test_an_update_names_the_fields_that_it_changes(scripted: Scripted, gemini: GeminiWebhooks) -> None:
+def test_an_update_names_the_fields_that_it_changes(scripted: Scripted, gemini: Webhooks) -> None:
     scripted.will_answer(200, HOOK)
 
     gemini.update("webhooks/hook1", {"state": "enabled", "name": "n"})
@@ -147,9 +143,7 @@ def test_an_update_names_the_fields_that_it_changes(scripted: Scripted, gemini: 
     assert scripted.requests == [("PATCH", path, KEY, {"state": "enabled", "name": "n"})]
 
 
-def test_ping_rotate_and_delete_use_the_paths_of_the_reference(
-    scripted: Scripted, gemini: GeminiWebhooks
-) -> None:
+def test_ping_rotate_and_delete_use_the_paths_of_the_reference(scripted: Scripted, gemini: Webhooks) -> None:
     for answer in ({}, {"secret": SECRET}, {"secret": SECRET}, b""):
         scripted.will_answer(200, answer)
 
@@ -167,7 +161,7 @@ def test_ping_rotate_and_delete_use_the_paths_of_the_reference(
     ]
 
 
-def test_an_id_can_not_leave_its_path(scripted: Scripted, gemini: GeminiWebhooks) -> None:
+def test_an_id_can_not_leave_its_path(scripted: Scripted, gemini: Webhooks) -> None:
     scripted.will_answer(200, HOOK)
     gemini.get("../files/x?y")
     assert scripted.requests[0][1] == "/v1beta/webhooks/..%2Ffiles%2Fx%3Fy"
@@ -187,16 +181,16 @@ def test_an_id_can_not_leave_its_path(scripted: Scripted, gemini: GeminiWebhooks
     ],
 )
 def test_an_error_is_one_sentence_without_the_key(
-    status: int, sentence: str, scripted: Scripted, gemini: GeminiWebhooks
+    status: int, sentence: str, scripted: Scripted, gemini: Webhooks
 ) -> None:
     message = f"Key {KEY} is\nwrong \x1b[31m."
     scripted.will_answer(status, {"error": {"code": status, "message": message, "status": "X"}})
 
-    with pytest.raises(GeminiError, match=sentence) as caught:
+    with pytest.raises(WorkerError, match=sentence) as caught:
         gemini.get("hook1")
 
     said = str(caught.value)
-    assert caught.value.status == status
+    assert f"({status})" in said
     assert "Key *** is wrong [31m" in said
     assert KEY not in said
     assert said.isprintable()
@@ -204,10 +198,10 @@ def test_an_error_is_one_sentence_without_the_key(
 
 @pytest.mark.parametrize("body", [b"<html>", b'{"error": "no object"}', b"[]", b"\xff", b"[" * 100_000])
 def test_an_error_of_any_other_shape_is_still_a_sentence(
-    body: bytes, scripted: Scripted, gemini: GeminiWebhooks
+    body: bytes, scripted: Scripted, gemini: Webhooks
 ) -> None:
     scripted.will_answer(502, body)
-    with pytest.raises(GeminiError, match="in trouble \\(502\\): try again later\\."):
+    with pytest.raises(WorkerError, match="in trouble \\(502\\): try again later\\."):
         gemini.get("hook1")
 
 
@@ -215,29 +209,29 @@ def test_an_error_of_any_other_shape_is_still_a_sentence(
     "body", [b"", b"<html>", b"[]", b'{"id": 7}', b"\xff", b"[" * 100_000, b'{"id": "x", "uri": "\xff"}']
 )
 def test_an_answer_that_is_not_understood_is_an_error(
-    body: bytes, scripted: Scripted, gemini: GeminiWebhooks
+    body: bytes, scripted: Scripted, gemini: Webhooks
 ) -> None:
     scripted.will_answer(200, body)
-    with pytest.raises(GeminiError, match="not understood"):
+    with pytest.raises(WorkerError, match="not understood"):
         gemini.get("hook1")
 
 
-def test_a_redirect_is_not_followed(scripted: Scripted, gemini: GeminiWebhooks) -> None:
+def test_a_redirect_is_not_followed(scripted: Scripted, gemini: Webhooks) -> None:
     scripted.will_answer(307, location=f"{scripted.url}/elsewhere")
-    with pytest.raises(GeminiError, match="redirects \\(307\\)"):
+    with pytest.raises(WorkerError, match="redirects \\(307\\)"):
         gemini.get("hook1")
     assert len(scripted.requests) == 1
 
 
-def test_a_webhook_created_without_a_secret_is_an_error(scripted: Scripted, gemini: GeminiWebhooks) -> None:
+def test_a_webhook_created_without_a_secret_is_an_error(scripted: Scripted, gemini: Webhooks) -> None:
     scripted.will_answer(200, HOOK)
-    with pytest.raises(GeminiError, match="created hook1 but sent no secret"):
+    with pytest.raises(WorkerError, match="created hook1 but sent no secret"):
         gemini.create("https://example.com/hook", ["batch.succeeded"], None)
 
 
-def test_a_rotation_without_a_secret_is_an_error(scripted: Scripted, gemini: GeminiWebhooks) -> None:
+def test_a_rotation_without_a_secret_is_an_error(scripted: Scripted, gemini: Webhooks) -> None:
     scripted.will_answer(200, {})
-    with pytest.raises(GeminiError, match="sent none"):
+    with pytest.raises(WorkerError, match="sent none"):
         gemini.rotate("hook1", revoke_now=False)
 
 
@@ -245,12 +239,15 @@ def test_a_server_that_is_not_there_is_a_sentence() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        with GeminiWebhooks(Access(url, KEY)) as gemini, pytest.raises(GeminiError, match="not be reached"):
-            gemini.get("hook1")
+        with (
+            closing(Gemini(Access(url, Secret(KEY)))) as gemini,
+            pytest.raises(WorkerError, match="not be reached"),
+        ):
+            gemini.webhooks.get("hook1")
 
 
 def test_no_log_shows_the_key_or_a_secret(
-    scripted: Scripted, gemini: GeminiWebhooks, caplog: pytest.LogCaptureFixture
+    scripted: Scripted, gemini: Webhooks, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     scripted.will_answer(200, {**HOOK, "new_signing_secret": SECRET})
@@ -258,60 +255,3 @@ def test_no_log_shows_the_key_or_a_secret(
     assert caplog.text
     assert KEY not in caplog.text
     assert SECRET not in caplog.text
-
-
-def secrets(*shown: dict[str, Any]) -> Webhook:
-    return msgspec.convert({**HOOK, "signing_secrets": list(shown)}, Webhook)
-
-
-def test_during_a_rotation_only_the_newest_secret_counts() -> None:
-    rotating = secrets(
-        {"truncated_secret": "...bGQx", "expire_time": "2099-01-01T00:00:00Z"},
-        {"truncated_secret": "...ZXcx"},
-    )
-    assert rotating.signs_with([Secret("whsec_bmV3ZXcx")])
-    assert not rotating.signs_with([Secret("whsec_b2xkbGQx")])
-    assert not secrets().signs_with([Secret("whsec_b2xkbGQx")])
-
-
-def test_access_prefers_the_design_name_of_the_key() -> None:
-    access = Access.from_environ({"GEMINI_API_KEY": "one", "GOOGLE_API_KEY": "two"})
-    assert access == Access(DEFAULT_BASE_URL, "one")
-    assert Access.from_environ({"GOOGLE_API_KEY": "two"}).api_key == "two"
-    assert "one" not in repr(access)
-
-
-@pytest.mark.parametrize(
-    ("environ", "sentence"),
-    [
-        ({}, "GEMINI_API_KEY is not set"),
-        ({"GEMINI_API_KEY": "with space"}, "GEMINI_API_KEY holds characters"),
-        ({"GEMINI_API_KEY": "schlüssel"}, "GEMINI_API_KEY holds characters"),
-        ({"GEMINI_API_KEY": "k", "GOOGLE_GEMINI_BASE_URL": "http://example.com"}, "GOOGLE_GEMINI_BASE_URL"),
-        ({"GEMINI_API_KEY": "k", "GOOGLE_GEMINI_BASE_URL": "ftp://[::1"}, "GOOGLE_GEMINI_BASE_URL"),
-    ],
-)
-def test_wrong_settings_are_named_without_their_value(environ: dict[str, str], sentence: str) -> None:
-    with pytest.raises(SettingsError, match=sentence) as caught:
-        Access.from_environ(environ)
-    assert not any(len(value) > 1 and value in str(caught.value) for value in environ.values())
-
-
-@pytest.mark.parametrize(
-    ("url", "accepted"),
-    [
-        ("https://example.com/hook", True),
-        ("http://127.0.0.1:8080", True),
-        ("http://localhost:1/x", True),
-        ("http://[::1]:8080/x", True),
-        ("http://example.com/hook", False),
-        ("http://127.0.0.1.example.com/", False),
-        ("https://user:pass@example.com/", False),
-        ("https:///path", False),
-        ("ftp://127.0.0.1/", False),
-        ("example.com", False),
-        ("https://exa mple.com/", False),
-    ],
-)
-def test_only_https_or_this_machine_is_accepted(url: str, accepted: bool) -> None:
-    assert is_https_or_loopback(url) is accepted

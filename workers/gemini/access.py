@@ -1,0 +1,74 @@
+"""Where Gemini is, and with which key it is asked. Pure: who reads the settings gives the values."""
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from urllib.parse import urlsplit
+
+DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
+
+_VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
+_HOST_NAME = re.compile(r"[A-Za-z0-9._-]*[A-Za-z_-][A-Za-z0-9._-]*")
+
+
+class Secret:
+    """A string that shows itself only when it is asked for by name."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def masked_in(self, text: str) -> str:
+        """`text`, which may quote the secret, without it."""
+        return text.replace(self._value, "***") if self._value else text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __repr__(self) -> str:
+        return "Secret('**********')"
+
+    __str__ = __repr__
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where Gemini is and with which key. `base_url` has no `/` at its end."""
+
+    base_url: str
+    api_key: Secret
+
+
+def is_api_key(text: str) -> bool:
+    """Whether `text` can be an API key, and so be sent in a header."""
+    return _VISIBLE_ASCII.fullmatch(text) is not None
+
+
+def is_https_or_loopback(url: str) -> bool:
+    """Whether what is sent to `url` can't be read on the way: https, or http that stays on this machine."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    if not host or parts.username is not None or not _VISIBLE_ASCII.fullmatch(url):
+        return False
+    address = _address(host)
+    if address is None and not _HOST_NAME.fullmatch(host):
+        return False
+    is_loopback = address.is_loopback if address else host == "localhost"
+    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback)
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None

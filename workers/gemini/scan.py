@@ -1,0 +1,133 @@
+"""Where the inline results stand in a batch's answer: one pass over brackets and strings, however deep. Pure."""
+
+import re
+from dataclasses import dataclass, field
+
+import msgspec
+
+INLINE_FIELDS = {"inlinedresponses", "inlinedembedcontentresponses"}
+
+_PLACES = {("response",), ("metadata", "output")}
+# A string whose end is missing goes on to the end of the text; so no byte is looked at twice.
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?P<end>")?'
+_TOKEN = re.compile(_STRING + rb"|[\[\]{}:,]", re.DOTALL)
+_BRACKET = re.compile(_STRING + rb"|[\[\]{}]", re.DOTALL)
+_SPACE = re.compile(rb"[ \t\r\n]*+")
+
+Place = tuple[str, ...]
+Span = tuple[int, int]
+
+
+@dataclass(slots=True)
+class Scanned:
+    """An answer taken apart.
+
+    `outline` is the answer with its arrays of inline results emptied; `elements` says where the elements of each
+    stood, by the place of the object that holds them.
+    """
+
+    outline: bytes = b""
+    elements: dict[Place, list[Span]] = field(default_factory=dict)
+
+
+def plain(name: str) -> str:
+    """A field's name without its spelling, camelCase or snake_case."""
+    return name.replace("_", "").lower()
+
+
+def take_apart(body: bytes) -> Scanned:
+    """Find the inline results in JSON text, which may nest deeper than a decoder goes.
+
+    Raises:
+        ValueError: the text is cut, or its strings or brackets don't fit together.
+    """
+    scanned, kept, at = Scanned(), 0, 0
+    path: list[str] = []
+    name, string = "", (0, 0)
+    while (found := _TOKEN.search(body, at)) is not None:
+        start, at = found.span()
+        match body[start : start + 1]:
+            case b'"':
+                _check_closed(found)
+                string = found.span()
+            case b":":
+                name = msgspec.json.decode(body[slice(*string)], type=str)
+            case b",":
+                name = ""
+            case b"[" if place := _place([*path[1:], name]):
+                scanned.elements[place], at = _elements(body, start)
+                scanned.outline += body[kept:start] + b"[]"
+                kept = at
+            case b"[" | b"{":
+                path.append(name)
+                name = ""
+            case _ if path:
+                path.pop()
+            case _:
+                raise ValueError("a bracket is closed that was not opened")
+    if path:
+        raise ValueError("a bracket is not closed")
+    scanned.outline += body[kept:]
+    return scanned
+
+
+def _place(path: list[str]) -> Place | None:
+    """Which output has its array of inline results at this path: in one field of that name, or in two."""
+    for inner in (1, 2):
+        place, fields = tuple(path[:-inner]), path[-inner:]
+        if place in _PLACES and all(plain(each) in INLINE_FIELDS for each in fields):
+            return place
+    return None
+
+
+def _elements(body: bytes, at: int) -> tuple[list[Span], int]:
+    """Where the elements of the array at `at` stand, and where it ends."""
+    spans: list[Span] = []
+    at += 1
+    begin = at
+    while (found := _TOKEN.search(body, at)) is not None:
+        start, at = found.span()
+        match body[start : start + 1]:
+            case b"[" | b"{":
+                at = _value_end(body, start)
+            case b'"':
+                _check_closed(found)
+            case b"," | b"]" as mark:
+                span = _trimmed(body, begin, start)
+                if span[0] < span[1]:
+                    spans.append(span)
+                elif mark == b"," or spans:
+                    raise ValueError("an element is missing")
+                if mark == b"]":
+                    return spans, at
+                begin = at
+    raise ValueError("an array is not closed")
+
+
+def _value_end(body: bytes, at: int) -> int:
+    """Where the object or array that starts at `at` ends."""
+    depth = 0
+    for found in _BRACKET.finditer(body, at):
+        match body[found.start() : found.start() + 1]:
+            case b'"':
+                _check_closed(found)
+            case b"[" | b"{":
+                depth += 1
+            case _:
+                depth -= 1
+                if not depth:
+                    return found.end()
+    raise ValueError("a bracket is not closed")
+
+
+def _trimmed(body: bytes, start: int, end: int) -> Span:
+    space = _SPACE.match(body, start, end)
+    start = space.end() if space else start
+    while end > start and body[end - 1] in b" \t\r\n":
+        end -= 1
+    return start, end
+
+
+def _check_closed(found: re.Match[bytes]) -> None:
+    if found["end"] is None:
+        raise ValueError("a string is not closed")
