@@ -13,12 +13,14 @@ import msgspec
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket, MissingObject, join
 from workers.errors import Incomplete
-from workers.fanout import Tally, read_tally
+from workers.fanout import read_tally
 from workers.gemini.batches import State
 from workers.parts import Piece, Split, read_split
 from workers.plan import Plan, read_plan
 from workers.results.answers import USAGE_FIELDS
 from workers.results.lines import lines
+from workers.results.manifest import objects_of
+from workers.results.tally import Tally
 
 _EMPTY_SHA256 = hashlib.sha256().hexdigest()
 
@@ -62,16 +64,6 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     warnings: list[str]
 
 
-class _Medium(msgspec.Struct):
-    object: str | None = None
-
-
-class _Entry(msgspec.Struct):
-    object: str | None = None
-    media: list[_Medium] = []
-
-
-_entry = msgspec.json.Decoder(_Entry)
 _summary = msgspec.json.Decoder(Summary)
 
 
@@ -210,10 +202,8 @@ def _remove_strays(bucket: Bucket, batch: str, parts: list[Piece], tables: list[
     known.update(layout.inside(batch, layout.raw_part(part.number)) for part in parts)
     known.update(layout.inside(batch, layout.dataset_part(part.number)) for part in tables)
     for line in lines(bucket.read(layout.manifest(batch))):
-        entry = _entry.decode(line.data or b"{}")
-        known.update(layout.inside(batch, medium.object) for medium in entry.media if medium.object)
-        if entry.object:
-            known.add(layout.inside(batch, entry.object))
+        if line.data:
+            known.update(layout.inside(batch, name) for name in objects_of(line.data))
     bucket.delete(name for name, _ in list(bucket.list(batch)) if name not in known)
 
 
