@@ -12,7 +12,6 @@ from typing import IO
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket, MissingObject
 from workers.commit import Counts, PartSummary, Summary
-from workers.gemini.batches import State
 from workers.results.answers import USAGE_FIELDS
 from workers.results.keys import KeyCounter, digest
 from workers.results.lines import lines
@@ -78,7 +77,7 @@ class Examination:
         """Raw parts and manifest against `batch.json` and each other; the parts without outputs of their own."""
         advance = self._stage("reading results", summary.raw_bytes)
         stored = Manifest(self._bucket, self._batch, self._findings)
-        if summary.parts or summary.state is State.SUCCEEDED or stored.is_empty:
+        if summary.parts or summary.state == "succeeded" or stored.is_empty:
             self._ledger.expect(manifest.NAME)
         whole = hashlib.sha256()
         without_objects: set[int] = set()
