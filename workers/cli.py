@@ -31,6 +31,13 @@ from workers.settings import Settings, redis_url, storage_url
 _WIDEST = 1000  # Batch ids are shown whole, also in a pipe and in a narrow terminal.
 
 
+class Replayed(msgspec.Struct, frozen=True):
+    """What `replay` says: `accepted`, or `duplicate` where the batch waits or runs already."""
+
+    batch: str
+    status: Outcome
+
+
 @click.command(epilog="Example: batch-receiver work --workers 4")
 @click.option(
     "--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="Worker processes."
@@ -86,7 +93,7 @@ def replay(batch: str, *, as_json: bool) -> None:
         connection = _redis(redis_url(os.environ))
         outcome = contract.announce(connection, [Announcement(batch, Trigger.REPLAY)])[0]
         if as_json:
-            click.echo(json.dumps({"batch": batch, "status": outcome}))
+            click.echo(msgspec.json.encode(Replayed(batch, outcome)).decode())
         elif outcome is Outcome.ACCEPTED:
             click.echo(f"{batch} is enqueued.")
         else:

@@ -18,8 +18,8 @@ from workers.gemini.batches import State
 from workers.parts import Piece, Split, read_split
 from workers.plan import Plan, read_plan
 from workers.results.answers import USAGE_FIELDS
+from workers.results.documents import objects_of
 from workers.results.lines import lines
-from workers.results.manifest import objects_of
 from workers.results.tally import Tally
 
 _EMPTY_SHA256 = hashlib.sha256().hexdigest()

@@ -15,8 +15,8 @@ from workers.bucket.protocol import Bucket, MissingObject, OutputSink, Writer
 from workers.errors import Incomplete, SettingsError
 from workers.parts import Part, Piece
 from workers.plan import read_plan
+from workers.results.documents import manifest_line
 from workers.results.lines import lines
-from workers.results.manifest import manifest_line
 from workers.results.result import Rendered, oversized, parse, render
 from workers.results.tally import Tally, tally_of
 

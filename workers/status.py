@@ -1,6 +1,5 @@
 """What is known of one batch, or of all that waits, runs, failed and was committed lately."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Any
@@ -14,12 +13,12 @@ from rq.serializers import JSONSerializer
 from workers import commit, contract, parts
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket
+from workers.gemini.batches import State
 
 _WAITING, _RUNNING, _FAILED = "waiting", "running", "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class JobStatus:
+class JobStatus(msgspec.Struct, frozen=True):
     """One job as a person wants to see it. `since` is RFC 3339; `reason` says why it failed or is tried again."""
 
     job: str
@@ -28,6 +27,54 @@ class JobStatus:
     next_try: str | None
     reason: str | None
     trigger: str | None
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """How many jobs there are, also of those that are not listed."""
+
+    waiting: int
+    running: int
+    failed: int
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """A commit of today or yesterday."""
+
+    batch: str
+    state: State
+    display_name: str | None
+    committed_at: str
+    revision: int
+    counts: commit.Counts
+    warnings: list[str]
+
+
+class Overview(msgspec.Struct, frozen=True):
+    """What `status` says of all batches. `counters` are numbers since Redis was set up."""
+
+    totals: Totals
+    waiting: list[JobStatus]
+    running: list[JobStatus]
+    failed: list[JobStatus]
+    counters: dict[str, int]
+    committed: list[Committed]
+
+
+class PartsStatus(msgspec.Struct, frozen=True):
+    """How many parts the result file became, and how many of them are written."""
+
+    split: int
+    done: int
+
+
+class BatchStatus(msgspec.Struct, frozen=True):
+    """What `status BATCH` says. `state`: committed, running, waiting, failed or unknown; `summary`: its batch.json."""
+
+    batch: str
+    state: str
+    jobs: list[JobStatus]
+    parts: PartsStatus | None
+    summary: commit.Summary | None
 
 
 def overview(connection: Redis, bucket: Bucket, limit: int = 50) -> dict[str, Any]:
@@ -46,14 +93,13 @@ def overview(connection: Redis, bucket: Bucket, limit: int = 50) -> dict[str, An
         totals[_WAITING] += queue.count + queue.scheduled_job_registry.get_job_count(cleanup=False)
         totals[_RUNNING] += queue.started_job_registry.get_job_count(cleanup=False)
         totals[_FAILED] += queue.failed_job_registry.get_job_count(cleanup=False)
-    return {
-        "totals": totals,
-        **{state: [_plain(job) for job in entries[:limit]] for state, entries in found.items()},
-        "counters": {
-            contract.text(name): int(value) for name, value in connection.hgetall(contract.COUNTERS).items()
-        },
-        "committed": committed_lately(bucket, limit),
+    found = {state: entries[:limit] for state, entries in found.items()}
+    counters = {
+        contract.text(name): int(value) for name, value in connection.hgetall(contract.COUNTERS).items()
     }
+    return _plain(
+        Overview(Totals(**totals), **found, counters=counters, committed=committed_lately(bucket, limit))
+    )
 
 
 def batch_status(connection: Redis | None, bucket: Bucket, batch: str) -> dict[str, Any]:
@@ -63,18 +109,20 @@ def batch_status(connection: Redis | None, bucket: Bucket, batch: str) -> dict[s
     states = {job.state for job in found}
     state = next((s for s in (_RUNNING, _WAITING, _FAILED) if s in states), "unknown")
     split = parts.read_split(bucket, batch)
-    return {
-        "batch": batch,
-        "state": "committed" if summary and not states - {_FAILED} else state,
-        "jobs": [_plain(job) for job in found],
-        "parts": {"split": len(split.parts), "done": len(list(bucket.list(layout.done_parts(batch))))}
-        if split
-        else None,
-        "summary": msgspec.to_builtins(summary) if summary else None,
-    }
+    return _plain(
+        BatchStatus(
+            batch,
+            "committed" if summary and not states - {_FAILED} else state,
+            found,
+            PartsStatus(len(split.parts), len(list(bucket.list(layout.done_parts(batch)))))
+            if split
+            else None,
+            summary,
+        )
+    )
 
 
-def committed_lately(bucket: Bucket, limit: int) -> list[dict[str, Any]]:
+def committed_lately(bucket: Bucket, limit: int) -> list[Committed]:
     """The newest commits of today and yesterday (UTC), from `_index/`."""
     found: list[commit.Summary] = []
     today = datetime.now(UTC).date()
@@ -88,15 +136,7 @@ def committed_lately(bucket: Bucket, limit: int) -> list[dict[str, Any]]:
             break
     found.sort(key=lambda summary: summary.committed_at, reverse=True)
     return [
-        {
-            "batch": summary.batch,
-            "state": summary.state,
-            "display_name": summary.display_name,
-            "committed_at": summary.committed_at,
-            "revision": summary.revision,
-            "counts": msgspec.to_builtins(summary.counts),
-            "warnings": summary.warnings,
-        }
+        Committed(**{name: getattr(summary, name) for name in Committed.__struct_fields__})
         for summary in found[:limit]
     ]
 
@@ -140,5 +180,6 @@ def _utc(moment: datetime) -> str:
     return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _plain(job: JobStatus) -> dict[str, Any]:
-    return {name: getattr(job, name) for name in JobStatus.__slots__}
+def _plain(document: msgspec.Struct) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(document)
+    return plain

@@ -235,5 +235,5 @@ def test_commits_of_today_and_yesterday_are_listed_newest_first(bucket: Bucket) 
     for batch, days in (("old", 3), ("yesterday", 1), ("today", 0)):
         commit_failed(bucket, batch, days)
 
-    assert [entry["batch"] for entry in status.committed_lately(bucket, 50)] == ["today", "yesterday"]
-    assert [entry["batch"] for entry in status.committed_lately(bucket, 1)] == ["today"]
+    assert [entry.batch for entry in status.committed_lately(bucket, 50)] == ["today", "yesterday"]
+    assert [entry.batch for entry in status.committed_lately(bucket, 1)] == ["today"]

@@ -14,7 +14,7 @@ from msgspec import Raw, Struct
 from workers.results import answers
 from workers.results.answers import Usage
 from workers.results.json_text import MAX_DEPTH, has_lone_surrogate, is_too_deep, is_utf8
-from workers.results.media import Entry, Medium, extract
+from workers.results.media import MediaEntry, Medium, extract
 from workers.results.naming import output_name
 
 LINE_LIMIT_BYTES = 256 * 2**20
@@ -54,7 +54,7 @@ class Rendered(Struct, frozen=True, gc=False):
     block_reason: str | None
     usage: Usage | None
     media: list[Medium]
-    entries: list[Entry]
+    entries: list[MediaEntry]
     error: bytes | None
     embedding: Raw | None
     head: bytes
@@ -201,7 +201,7 @@ def render(line: Line, index: int, occurrence: int) -> Rendered:
     head = b'{"key":%b,"index":%d,"status":%b' % (_encode(line.key), index, _encode(line.status))
     answer = _NO_ANSWER
     media: list[Medium] = []
-    entries: list[Entry] = []
+    entries: list[MediaEntry] = []
     pieces: list[memoryview | bytes] = []
     if line.response is not None:
         answer = answers.read(line.response)

@@ -13,9 +13,9 @@ from workers.bucket import layout
 from workers.bucket.protocol import Bucket, MissingObject
 from workers.commit import Counts, PartSummary, Summary
 from workers.results.answers import USAGE_FIELDS
+from workers.results.documents import Entry, manifest_line, read
 from workers.results.keys import KeyCounter, digest
 from workers.results.lines import lines
-from workers.results.manifest import Entry, manifest_line, read
 from workers.results.result import oversized, parse, render
 from workers.results.tally import Tally, tally_of
 from workers.verify import manifest

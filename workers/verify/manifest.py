@@ -6,8 +6,8 @@ import msgspec
 
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket, MissingObject
+from workers.results.documents import Entry, read
 from workers.results.lines import RawLine, lines
-from workers.results.manifest import Entry, read
 from workers.verify.findings import Findings, Kind
 
 NAME = "manifest.jsonl"

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from workers.results import json_text
 from workers.results import result as results
+from workers.results.documents import manifest_line, read
 from workers.results.json_text import is_utf8
-from workers.results.manifest import manifest_line, read
 from workers.results.result import Status, is_blank, key_of, oversized, parse, render
 
 PART = "raw/part-00000.jsonl"

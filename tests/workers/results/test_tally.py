@@ -1,6 +1,6 @@
 """What results add up to."""
 
-from workers.results.manifest import manifest_line, read
+from workers.results.documents import manifest_line, read
 from workers.results.result import parse, render
 from workers.results.tally import Tally, tally_of
 

@@ -5,7 +5,7 @@ import json
 import msgspec
 import pytest
 
-from workers.results.manifest import manifest_line, objects_of, read
+from workers.results.documents import manifest_line, objects_of, read
 from workers.results.result import Rendered, parse, render
 
 PART = "raw/part-00000.jsonl"

@@ -1,13 +1,38 @@
-"""`manifest.jsonl`: a line for each result, which says all of it but the text and the response."""
+"""The two documents of a result: its output, and its line of `manifest.jsonl`.
+
+They are described here for whoever reads them, and for `docs/schemas/`. What processing writes is put together from
+bytes, in `workers.results.result` and here, and is the same as these would be encoded.
+"""
 
 from collections.abc import Iterator
+from typing import Annotated
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from workers.results.answers import Usage
-from workers.results.media import Entry as Medium
+from workers.results.media import MediaEntry
 from workers.results.result import Rendered, Status, finish_label
+
+_Object = Annotated[Raw, Meta(extra_json_schema={"type": "object"})]
+
+
+class Document(Struct, frozen=True, gc=False, kw_only=True):
+    """`outputs/<name>.json`: what became of one request.
+
+    `response` is what Gemini answered, its media replaced by their names, where it succeeded; else there is `error`.
+    """
+
+    key: str | None
+    index: int
+    status: Status
+    text: str | None
+    finish_reason: str | None
+    block_reason: str | None
+    usage: Usage | None
+    media: list[MediaEntry]
+    response: _Object | UnsetType = UNSET
+    error: Raw | UnsetType = UNSET
 
 
 class Location(Struct, frozen=True, gc=False):
@@ -19,7 +44,7 @@ class Location(Struct, frozen=True, gc=False):
 
 
 class Entry(Struct, frozen=True, gc=False, kw_only=True):
-    """One line. `object` is the output's name, None without `objects`; `error` is JSON text as it came."""
+    """A line of `manifest.jsonl`. `object` is the output's name, null without `objects` in `OUTPUTS`."""
 
     key: str | None
     index: int
@@ -27,7 +52,7 @@ class Entry(Struct, frozen=True, gc=False, kw_only=True):
     finish_reason: str | None
     block_reason: str | None
     usage: Usage | None
-    media: list[Medium]
+    media: list[MediaEntry]
     error: Raw | UnsetType = UNSET
     object: str | None
     raw: Location
