@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 
 from receiver import app, logs, settings
 from receiver.errors import SettingsError
-from receiver.intake import Intake, connect
+from receiver.intake import Intake, announce_with, connect
 from receiver.keyring import Keyring
 from receiver.protocol import limited_to
 
@@ -75,7 +75,7 @@ class _Server(uvicorn.Server):
 
 def _assemble(configured: settings.Settings) -> Starlette:
     keyring = Keyring(configured)
-    intake = Intake(connect(configured.redis_url))
+    intake = Intake(connect(configured.redis_url), announce_with(configured.queue_prefix))
 
     def close() -> None:
         keyring.close()

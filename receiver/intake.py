@@ -21,7 +21,7 @@ from redis.retry import Retry
 
 from receiver import logs
 from receiver.errors import QueueUnavailable, SettingsError
-from workers.contract import Announcement, Outcome, Queues
+from workers.contract import PREFIX, Announcement, Outcome, Queues
 
 # Gemini gives up on an answer after a few seconds; the design promises two.
 ANSWER_SECONDS = 1.7
@@ -57,9 +57,9 @@ def connect(url: str) -> Redis:
     return client
 
 
-def announce_to(connection: Redis, announcements: Sequence[Announcement]) -> list[Outcome]:
-    """Into the queues of the default prefix."""
-    return Queues(connection).announce(announcements)
+def announce_with(prefix: str) -> Announce:
+    """How announcements get into the queues of a prefix."""
+    return lambda connection, announcements: Queues(connection, prefix).announce(announcements)
 
 
 @dataclass(slots=True, eq=False)
@@ -74,7 +74,7 @@ class Intake:
     def __init__(
         self,
         connection: Redis,
-        announce: Announce = announce_to,
+        announce: Announce = announce_with(PREFIX),  # noqa: B008 - a function of nothing that changes
         *,
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:

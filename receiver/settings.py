@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from receiver.errors import SettingsError
 from receiver.signatures import SigningSecret, parse_secrets
+from workers.contract import PREFIX, PREFIX_FORM
 
 GOOGLE_JWKS_URL = "https://generativelanguage.googleapis.com/.well-known/jwks.json"
 
@@ -23,6 +24,7 @@ class Settings:
     """`jwks_url` is None where dynamic webhooks are off."""
 
     redis_url: str = field(repr=False)
+    queue_prefix: str
     secrets: tuple[SigningSecret, ...]
     secret_file: Path | None
     jwks_url: str | None
@@ -75,6 +77,7 @@ def load(environment: Mapping[str, str]) -> Settings:
         )
     return Settings(
         redis_url=_checked(environment, "REDIS_URL", "redis://127.0.0.1:6379/0", _redis_url),
+        queue_prefix=_checked(environment, "QUEUE_PREFIX", PREFIX, _prefix),
         secrets=_secrets(secret_text) if secret_text else (),
         secret_file=Path(secret_file) if secret_file else None,
         jwks_url=_checked(environment, "WEBHOOK_JWKS_URL", GOOGLE_JWKS_URL, _jwks_url) if dynamic else None,
@@ -127,6 +130,10 @@ def _redis_url(text: str) -> str | None:
         return "must begin with redis://, rediss:// or unix://"
     _ = parts.port  # raises ValueError for a port that is no number
     return None
+
+
+def _prefix(text: str) -> str | None:
+    return None if PREFIX_FORM.fullmatch(text) else "must be letters, digits, - and _, at most 64 of them"
 
 
 def _jwks_url(text: str) -> str | None:

@@ -50,6 +50,7 @@ SETTINGS = frozenset(
         "OUTPUTS",
         "BATCH_DISPLAY_NAME",
         "PART_BYTES",
+        "QUEUE_PREFIX",
         "FANOUT_CONCURRENCY",
         "RECONCILE_INTERVAL_SECONDS",
         "RECONCILE_REENABLE",

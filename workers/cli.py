@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterable
 from contextlib import closing
-from typing import Any
+from typing import Any, Literal
 
 import click
 import msgspec
@@ -29,6 +29,20 @@ from workers.settings import Settings, queue_prefix, redis_url, storage_url
 from workers.summary import read_summary
 
 _WIDEST = 1000  # Batch ids are shown whole, also in a pipe and in a narrow terminal.
+
+
+class Replayed(msgspec.Struct, frozen=True):
+    """What `replay` says: `accepted`, or `duplicate` where the batch waits or runs already."""
+
+    batch: str
+    status: Literal["accepted", "duplicate"]
+
+
+class Forgotten(msgspec.Struct, frozen=True):
+    """What `forget` says: how many jobs it removed."""
+
+    batch: str
+    forgotten: int
 
 
 @click.command(epilog="Example: batch-receiver work --workers 4")
@@ -88,7 +102,10 @@ def replay(batch: str, *, refetch: bool, as_json: bool) -> None:
         announcement = Announcement(batch, Trigger.REPLAY, refetch=refetch)
         outcome = _queues().announce([announcement])[0]
         if as_json:
-            click.echo(json.dumps({"batch": batch, "status": outcome}))
+            status: Literal["accepted", "duplicate"] = (
+                "accepted" if outcome is Outcome.ACCEPTED else "duplicate"
+            )
+            click.echo(msgspec.json.encode(Replayed(batch, status)).decode())
         elif outcome is Outcome.ACCEPTED:
             click.echo(f"{batch} is enqueued.")
         else:
@@ -104,7 +121,7 @@ def forget(batch: str, *, as_json: bool) -> None:
     with told():
         forgotten = _queues().forget(batch)
     if as_json:
-        click.echo(json.dumps({"batch": batch, "forgotten": forgotten}))
+        click.echo(msgspec.json.encode(Forgotten(batch, forgotten)).decode())
     elif forgotten:
         click.echo(f"{forgotten} job{'s' if forgotten > 1 else ''} of {batch} removed.")
     else:
@@ -232,7 +249,7 @@ def _show_overview(found: dict[str, Any]) -> None:
             click.echo(f"  {_job_line(job)}")
     for name in found["unreadable"]:
         click.echo(f"unreadable: {printable(name)}")
-    click.echo(f"committed today and yesterday: {found['totals']['committed']}")
+    click.echo(f"committed today and yesterday: {found['committed_total']}")
     if not found["committed"]:
         return
     table = Table("batch", "state", "committed", "total", "succeeded", "failed", "invalid", box=None)

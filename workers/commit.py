@@ -7,32 +7,20 @@ import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-import msgspec
-
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket, MissingObject, join
 from workers.errors import BucketUnavailable, Incomplete
-from workers.fanout import Tally, read_tally
+from workers.fanout import read_tally
 from workers.gemini.batches import integer
 from workers.parts import Piece, Split
 from workers.plan import Plan
 from workers.results.answers import USAGE_FIELDS
+from workers.results.documents import objects_of
 from workers.results.lines import lines
+from workers.results.tally import Tally
 from workers.summary import Counts, PartSummary, Summary, decode_summary, gives_way, read_summary
 
 NO_RESULTS = Split([], 0, 0, hashlib.sha256().hexdigest())
-
-
-class _Medium(msgspec.Struct):
-    object: str | None = None
-
-
-class _Entry(msgspec.Struct):
-    object: str | None = None
-    media: list[_Medium] = []
-
-
-_entry = msgspec.json.Decoder(_Entry)
 
 
 def finish(bucket: Bucket, plan: Plan, split: Split) -> Summary:
@@ -179,10 +167,8 @@ def _remove_strays(bucket: Bucket, batch: str, parts: list[Piece], tables: list[
     known.update(layout.inside(batch, layout.raw_part(part.number)) for part in parts)
     known.update(layout.inside(batch, layout.dataset_part(part.number)) for part in tables)
     for line in lines(bucket.read(layout.manifest(batch))):
-        entry = _entry.decode(line.data or b"{}")
-        known.update(layout.inside(batch, medium.object) for medium in entry.media if medium.object)
-        if entry.object:
-            known.add(layout.inside(batch, entry.object))
+        if line.data:
+            known.update(layout.inside(batch, name) for name in objects_of(line.data))
     bucket.delete(name for name, _ in list(bucket.list(batch)) if name not in known)
 
 

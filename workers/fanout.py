@@ -4,13 +4,11 @@ Run twice, it writes the same bytes. Its `done` marker is written last, after al
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import msgspec
-from msgspec.structs import astuple
 
 from workers import notes
 from workers.bucket import layout
@@ -18,34 +16,16 @@ from workers.bucket.protocol import Bucket, MissingObject, OutputSink, Writer
 from workers.errors import Incomplete, SettingsError
 from workers.parts import Part, Piece, forget_split, note_strays, read_part
 from workers.plan import read_plan
-from workers.results.answers import USAGE_FIELDS
+from workers.results.documents import manifest_line
 from workers.results.lines import lines
-from workers.results.result import Rendered, manifest_line, oversized, parse, render
+from workers.results.result import Rendered, oversized, parse, render
+from workers.results.tally import Tally, tally_of
 
 if TYPE_CHECKING:
     from workers.dataset import Table
 
 # Of raw lines. To count results and write their entries costs as much for one as for many.
 _GROUP_BYTES = 256 << 10
-
-
-class Tally(msgspec.Struct):
-    """What the lines of a part, or of a batch, add up to. `dataset`: how many of the parts became a table."""
-
-    lines: int = 0
-    repeated: int = 0
-    counts: dict[str, int] = {}
-    finish_reasons: dict[str, int] = {}
-    usage: dict[str, int] = {}
-    dataset: int = 0
-
-    def add(self, other: "Tally") -> None:
-        self.lines += other.lines
-        self.repeated += other.repeated
-        self.counts = dict(Counter(self.counts) + Counter(other.counts))
-        self.finish_reasons = dict(Counter(self.finish_reasons) + Counter(other.finish_reasons))
-        self.usage = dict(Counter(self.usage) + Counter(other.usage))
-        self.dataset += other.dataset
 
 
 _tally = msgspec.json.Decoder(Tally)
@@ -147,25 +127,12 @@ def _write(
         entries.append(manifest_line(rendered, name, line.offset, line.length, has_object=objects))
         size += line.length
         if size >= _GROUP_BYTES:
-            total.add(_tally_of(group))
+            total.add(tally_of(group))
             manifest.write(b"".join(entries))
             group, entries, size = [], [], 0
-    total.add(_tally_of(group))
+    total.add(tally_of(group))
     manifest.write(b"".join(entries))
     return total
-
-
-def _tally_of(results: list[Rendered]) -> Tally:
-    usages = [result.usage for result in results if result.usage]
-    columns = zip(*map(astuple, usages), strict=True)
-    return Tally(
-        lines=len(results),
-        counts=Counter(result.status for result in results),
-        finish_reasons=Counter(result.finish_label for result in results if result.finish_label),
-        usage={
-            field: sum(filter(None, column)) for field, column in zip(USAGE_FIELDS, columns, strict=False)
-        },
-    )
 
 
 class _Checked:

@@ -180,7 +180,7 @@ def _recent(tools: Tools, report: Report, horizon: float) -> Iterator[Batch]:
             continue
         old_in_a_row = 0
         report.listed += 1
-        if parse_batch_id(batch.id) is None:
+        if parse_batch_id(batch.id) != batch.id:
             report.unreadable += 1
             report.trouble(f"Gemini lists a batch that can't be asked for: {batch.id[:64]!r}.")
         elif batch.final:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import SplitResult, urlsplit
 
-from workers.contract import PREFIX
+from workers.contract import PREFIX, PREFIX_FORM
 from workers.errors import SettingsError
 from workers.gemini.access import DEFAULT_BASE_URL, Secret, is_api_key, is_https_or_loopback
 
@@ -73,7 +73,7 @@ def redis_url(environment: Mapping[str, str]) -> str:
 def queue_prefix(environment: Mapping[str, str]) -> str:
     """`QUEUE_PREFIX`, or the default. Raises `SettingsError`."""
     prefix = environment.get("QUEUE_PREFIX") or PREFIX
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", prefix):
+    if not PREFIX_FORM.fullmatch(prefix):
         raise SettingsError("QUEUE_PREFIX must be letters, digits, - and _, at most 64 of them.")
     return prefix
 

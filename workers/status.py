@@ -1,7 +1,6 @@
 """What is known of one batch, or of all that waits, runs, failed and was committed lately."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Any
@@ -16,14 +15,14 @@ from workers.bucket import layout
 from workers.bucket.protocol import Bucket
 from workers.contract import Queues
 from workers.errors import Incomplete
-from workers.summary import Summary, decode_summary, read_summary
+from workers.gemini.batches import State
+from workers.summary import Counts, Summary, decode_summary, read_summary
 
 _LOOKS_AT_ONCE = 8
 _WAITING, _RUNNING, _FAILED = "waiting", "running", "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class JobStatus:
+class JobStatus(msgspec.Struct, frozen=True):
     """One job as a person wants to see it. `since` is RFC 3339; `reason` says why it failed or is tried again."""
 
     job: str
@@ -32,6 +31,64 @@ class JobStatus:
     next_try: str | None
     reason: str | None
     trigger: str | None
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """How many jobs there are, also of those that are not listed."""
+
+    waiting: int
+    running: int
+    failed: int
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """A commit of today or yesterday."""
+
+    batch: str
+    state: State
+    display_name: str | None
+    committed_at: str
+    revision: int
+    counts: Counts
+    warnings: list[str]
+
+
+class Overview(msgspec.Struct, frozen=True):
+    """What `status` says of all batches. `counters` are numbers since Redis was set up.
+
+    `committed` are the newest of today and yesterday, `committed_total` is how many there are; `unreadable` are those
+    whose `batch.json` can't be read.
+    """
+
+    totals: Totals
+    waiting: list[JobStatus]
+    running: list[JobStatus]
+    failed: list[JobStatus]
+    counters: dict[str, int]
+    committed: list[Committed]
+    committed_total: int
+    unreadable: list[str]
+
+
+class PartsStatus(msgspec.Struct, frozen=True):
+    """How many parts the result file became, and how many of them are written."""
+
+    split: int
+    done: int
+
+
+class BatchStatus(msgspec.Struct, frozen=True):
+    """What `status BATCH` says. `state`: committed, running, waiting, failed or unknown; `summary`: its batch.json.
+
+    `trouble` is a sentence where its `batch.json` can't be read.
+    """
+
+    batch: str
+    state: str
+    jobs: list[JobStatus]
+    parts: PartsStatus | None
+    summary: Summary | None
+    trouble: str | None
 
 
 def overview(queues: Queues, bucket: Bucket, limit: int = 50) -> dict[str, Any]:
@@ -50,15 +107,18 @@ def overview(queues: Queues, bucket: Bucket, limit: int = 50) -> dict[str, Any]:
         totals[_WAITING] += queue.count + queue.scheduled_job_registry.get_job_count(cleanup=False)
         totals[_RUNNING] += queue.started_job_registry.get_job_count(cleanup=False)
         totals[_FAILED] += queue.failed_job_registry.get_job_count(cleanup=False)
-    committed, totals["committed"], unreadable = committed_lately(bucket, limit)
+    committed, committed_total, unreadable = committed_lately(bucket, limit)
     counters = queues.connection.hgetall(queues.counters)
-    return {
-        "totals": totals,
-        **{state: [_plain(job) for job in entries[:limit]] for state, entries in found.items()},
-        "counters": {contract.text(name): int(value) for name, value in counters.items()},
-        "committed": committed,
-        "unreadable": unreadable,
-    }
+    return _plain(
+        Overview(
+            Totals(**totals),
+            **{state: entries[:limit] for state, entries in found.items()},
+            counters={contract.text(name): int(value) for name, value in counters.items()},
+            committed=committed,
+            committed_total=committed_total,
+            unreadable=unreadable,
+        )
+    )
 
 
 def batch_status(queues: Queues | None, bucket: Bucket, batch: str) -> dict[str, Any]:
@@ -75,22 +135,20 @@ def batch_status(queues: Queues | None, bucket: Bucket, batch: str) -> dict[str,
     states = {job.state for job in found}
     state = next((s for s in (_RUNNING, _WAITING, _FAILED) if s in states), _FAILED if trouble else "unknown")
     split = parts.read_split(bucket, batch)
-    return {
-        "batch": batch,
-        "state": "committed" if summary and not states - {_FAILED} else state,
-        "jobs": [_plain(job) for job in found],
-        "parts": {
-            "split": len(split.parts),
-            "done": len(split.parts) - len(parts.lacking(bucket, batch, split)),
-        }
-        if split
-        else None,
-        "summary": msgspec.to_builtins(summary) if summary else None,
-        "trouble": trouble,
-    }
+    done = len(split.parts) - len(parts.lacking(bucket, batch, split)) if split else 0
+    return _plain(
+        BatchStatus(
+            batch,
+            "committed" if summary and not states - {_FAILED} else state,
+            found,
+            PartsStatus(len(split.parts), done) if split else None,
+            summary,
+            trouble,
+        )
+    )
 
 
-def committed_lately(bucket: Bucket, limit: int) -> tuple[list[dict[str, Any]], int, list[str]]:
+def committed_lately(bucket: Bucket, limit: int) -> tuple[list[Committed], int, list[str]]:
     """The newest commits of today and yesterday (UTC), from `_index/`; how many there are; those that can't be read."""
     today = datetime.now(UTC).date()
     names: list[str] = []
@@ -111,19 +169,11 @@ def committed_lately(bucket: Bucket, limit: int) -> tuple[list[dict[str, Any]], 
             except Incomplete:
                 unreadable.append(batch)
     found.sort(key=lambda summary: summary.committed_at, reverse=True)
-    return [_short(summary) for summary in found], total, unreadable
-
-
-def _short(summary: Summary) -> dict[str, Any]:
-    return {
-        "batch": summary.batch,
-        "state": summary.state,
-        "display_name": summary.display_name,
-        "committed_at": summary.committed_at,
-        "revision": summary.revision,
-        "counts": msgspec.to_builtins(summary.counts),
-        "warnings": summary.warnings,
-    }
+    shown = [
+        Committed(**{name: getattr(summary, name) for name in Committed.__struct_fields__})
+        for summary in found
+    ]
+    return shown, total, unreadable
 
 
 def _jobs_of(queues: Queues, batch: str) -> list[JobStatus]:
@@ -158,5 +208,6 @@ def _utc(moment: datetime) -> str:
     return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _plain(job: JobStatus) -> dict[str, Any]:
-    return {name: getattr(job, name) for name in JobStatus.__slots__}
+def _plain(document: msgspec.Struct) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(document)
+    return plain

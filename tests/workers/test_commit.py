@@ -19,9 +19,10 @@ from workers.bucket.opening import open_bucket
 from workers.bucket.protocol import Bucket, MissingObject
 from workers.contract import Trigger
 from workers.errors import Incomplete
-from workers.fanout import Tally, fan_out
+from workers.fanout import fan_out
 from workers.gemini.batches import State
 from workers.plan import Plan, read_plan, write_plan
+from workers.results.tally import Tally
 from workers.sources import InlineSource
 from workers.summary import Counts, Summary, read_summary
 

@@ -193,7 +193,7 @@ def test_at_a_glance_everything_is_counted(redis_client: Redis, bucket: Bucket) 
 
     found = status.overview(Queues(redis_client), bucket)
 
-    assert found["totals"] == {"waiting": 2, "running": 0, "failed": 1, "committed": 1}
+    assert found["totals"] == {"waiting": 2, "running": 0, "failed": 1}
     assert [job["job"] for job in found["waiting"]] == [
         "batch-receiver-batch-waits",
         "batch-receiver-batch-later",
@@ -209,7 +209,7 @@ def test_at_a_glance_everything_is_counted(redis_client: Redis, bucket: Bucket) 
 def test_at_a_glance_nothing_is_no_error(redis_client: Redis, bucket: Bucket) -> None:
     found = status.overview(Queues(redis_client), bucket)
 
-    assert found["totals"] == {"waiting": 0, "running": 0, "failed": 0, "committed": 0}
+    assert found["totals"] == {"waiting": 0, "running": 0, "failed": 0}
     assert found["committed"] == []
 
 
@@ -239,8 +239,8 @@ def test_commits_of_today_and_yesterday_are_listed_newest_first(bucket: Bucket) 
     for batch, days in (("old", 3), ("yesterday", 1), ("today", 0)):
         commit_failed(bucket, batch, days)
 
-    assert [entry["batch"] for entry in status.committed_lately(bucket, 50)[0]] == ["today", "yesterday"]
-    assert [entry["batch"] for entry in status.committed_lately(bucket, 1)[0]] == ["today"]
+    assert [entry.batch for entry in status.committed_lately(bucket, 50)[0]] == ["today", "yesterday"]
+    assert [entry.batch for entry in status.committed_lately(bucket, 1)[0]] == ["today"]
 
 
 def test_as_many_commits_are_counted_as_there_are_and_only_the_newest_are_read(bucket: Bucket) -> None:
@@ -252,7 +252,7 @@ def test_as_many_commits_are_counted_as_there_are_and_only_the_newest_are_read(b
 
     shown, total, unreadable = status.committed_lately(bucket, 5)
 
-    assert ([entry["batch"] for entry in shown], total) == ([f"b{n}" for n in (11, 10, 9, 8, 7)], 12)
+    assert ([entry.batch for entry in shown], total) == ([f"b{n}" for n in (11, 10, 9, 8, 7)], 12)
     assert (len(read), unreadable) == (5, [])
 
 

@@ -1,11 +1,10 @@
 """The command `verify`: what `workers.verify.verification` found, for people and for programs."""
 
-import json
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import click
 import msgspec
@@ -15,8 +14,10 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from workers.bucket.opening import open_bucket
 from workers.command_line import batch_id, printable, told
 from workers.settings import storage_url
+from workers.summary import Counts
 from workers.verify.examination import Advance
-from workers.verify.findings import OF_THE_BUCKET, Kind
+from workers.verify.findings import OF_THE_BUCKET, Kind, Problem
+from workers.verify.requests import Matched
 from workers.verify.verification import Report, verify
 
 _TITLES = {
@@ -68,7 +69,7 @@ def verify_batch(batch: str, requests: Path | None, resubmit: Path | None, *, as
         with _Bar() as bar:
             report = verify(bucket, identifier, requests=requests, resubmit=resubmit, stage=bar.stage)
     if as_json:
-        click.echo(json.dumps(_document(report), ensure_ascii=False))
+        click.echo(msgspec.json.encode(_document(report)).decode())
     else:
         for line in _told_lines(report, with_requests=requests is not None, resubmit=resubmit):
             click.echo(line)
@@ -85,26 +86,47 @@ def _check_files(requests: Path | None, resubmit: Path | None) -> None:
         raise click.BadParameter("would overwrite the requests of --input.", param_hint="--resubmit")
 
 
-def _document(report: Report) -> dict[str, Any]:
-    findings, matched = report.findings, report.matched
-    return {
-        "batch": report.batch,
-        "good": report.is_good,
-        "intact": report.is_intact,
-        "state": report.summary.state if report.summary else None,
-        "counts": msgspec.structs.asdict(report.summary.counts) if report.summary else None,
-        "objects": report.objects,
-        "requests": msgspec.structs.asdict(matched) if matched else None,
-        "resubmitted": report.resubmitted,
-        "problems": {
-            str(kind): {
-                "count": findings.counts[kind],
-                "first": [msgspec.structs.asdict(problem) for problem in findings.first(kind)],
-            }
+class Problems(msgspec.Struct, frozen=True):
+    """How many problems of a kind there are, and the first of them."""
+
+    count: int
+    first: list[Problem]
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """What `verify` says.
+
+    `intact`: the bucket holds what it should, and nothing else. `good`: also, every request has a good answer.
+    """
+
+    batch: str
+    good: bool
+    intact: bool
+    state: str | None
+    counts: Counts | None
+    objects: int
+    requests: Matched | None
+    resubmitted: int | None
+    problems: dict[Kind, Problems]
+
+
+def _document(report: Report) -> Verified:
+    findings, summary = report.findings, report.summary
+    return Verified(
+        batch=report.batch,
+        good=report.is_good,
+        intact=report.is_intact,
+        state=summary.state if summary else None,
+        counts=summary.counts if summary else None,
+        objects=report.objects,
+        requests=report.matched,
+        resubmitted=report.resubmitted,
+        problems={
+            kind: Problems(findings.counts[kind], findings.first(kind))
             for kind in Kind
             if findings.counts[kind]
         },
-    }
+    )
 
 
 def _told_lines(report: Report, *, with_requests: bool, resubmit: Path | None) -> Iterator[str]:

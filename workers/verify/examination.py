@@ -6,21 +6,22 @@ the manifest is believed instead, so that one bad byte is one problem, and the o
 
 import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO
 
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket, MissingObject
-from workers.gemini.batches import State
+from workers.results.answers import USAGE_FIELDS
+from workers.results.documents import Entry, manifest_line, read
 from workers.results.keys import KeyCounter, digest
 from workers.results.lines import lines
-from workers.results.result import manifest_line, oversized, parse, render
-from workers.summary import PartSummary, Summary
+from workers.results.result import oversized, parse, render
+from workers.results.tally import Tally, tally_of
+from workers.summary import Counts, PartSummary, Summary
 from workers.verify import manifest
 from workers.verify.findings import Findings, Kind
 from workers.verify.ledger import Ledger
-from workers.verify.manifest import Entry, Manifest
-from workers.verify.recount import Recount
+from workers.verify.manifest import Manifest
 
 SUMMARY = "batch.json"
 
@@ -29,6 +30,7 @@ Stage = Callable[[str, int | None], Advance]
 """Begins a stage of the work, of a total in bytes or objects where it is known; what it returns tells of progress."""
 
 _CHUNK_BYTES = 1 << 20
+_COUNTED_AT_ONCE = 1000
 _PARQUET_MAGIC = b"PAR1"
 _OF_RESULTS = (f"{layout.OUTPUTS}/", f"{layout.MEDIA}/")
 """Whose objects nobody may call strays, and delete, while some results are unknown."""
@@ -57,7 +59,8 @@ class Examination:
         self._with_answers = with_answers
         self._ignores_case = False
         self._counter = KeyCounter()
-        self._counts = Recount()
+        self._tally = Tally()
+        self._uncounted: list[Entry] = []
 
     def run(self, summary: Summary) -> None:
         self._ledger.expect(SUMMARY)
@@ -74,7 +77,7 @@ class Examination:
         """Raw parts and manifest against `batch.json` and each other; the parts without outputs of their own."""
         advance = self._stage("reading results", summary.raw_bytes)
         stored = Manifest(self._bucket, self._batch, self._findings)
-        if summary.parts or summary.state is State.SUCCEEDED or stored.is_empty:
+        if summary.parts or summary.state == "succeeded" or stored.is_empty:
             self._ledger.expect(manifest.NAME)
         whole = hashlib.sha256()
         without_objects: set[int] = set()
@@ -99,8 +102,9 @@ class Examination:
         if are_intact and (size, whole.hexdigest()) != (summary.raw_bytes, summary.raw_sha256):
             self._note_summary("has another raw_bytes or raw_sha256 than its parts together")
         if self.all_results_known:
-            for sentence in self._counts.differences(summary):
-                self._note_summary(sentence)
+            self._count()
+            for name in _differing(self._tally, summary):
+                self._note_summary(f"has other {name} than the results add up to")
         return without_objects
 
     def _fetch(self, part: PartSummary, file: IO[bytes], whole: "hashlib._Hash", advance: Advance) -> bool:
@@ -141,7 +145,7 @@ class Examination:
             rendered = render(parsed, index, self._occurrence(parsed.key))
             expected = manifest_line(rendered, part, line.offset, line.length, has_object=has_objects)[:-1]
             stored.check(expected, index)
-            self._take(manifest.read(expected), len(rendered.document) if has_objects else None)
+            self._take(read(expected), len(rendered.document) if has_objects else None)
             index += 1
         return index - first
 
@@ -164,9 +168,15 @@ class Examination:
         for medium in entry.media:
             if medium.object:
                 self._ledger.expect(medium.object, medium.bytes)
-        self._counts.add(entry)
+        self._uncounted.append(entry)
+        if len(self._uncounted) >= _COUNTED_AT_ONCE:
+            self._count()
         if self._with_answers and entry.key:
             self._ledger.answer(entry.key, entry.status)
+
+    def _count(self) -> None:
+        self._tally.add(tally_of(self._uncounted))
+        self._uncounted.clear()
 
     def _examine_dataset(self, summary: Summary, without_objects: set[int]) -> None:
         """A Parquet file for each raw part that has nothing else; and for all, if any has one.
@@ -217,6 +227,17 @@ class Examination:
 
     def _note_summary(self, what: str) -> None:
         self._findings.note(Kind.DAMAGED, SUMMARY, what)
+
+
+def _differing(tally: Tally, summary: Summary) -> Iterator[str]:
+    """The fields of `batch.json` that say something else than the results add up to."""
+    for name, here, there in (
+        ("counts", Counts(total=tally.lines, **tally.counts), summary.counts),
+        ("finish_reasons", tally.finish_reasons, summary.finish_reasons),
+        ("usage", {field: tally.usage.get(field, 0) for field in USAGE_FIELDS}, summary.usage),
+    ):
+        if here != there:
+            yield name
 
 
 def _is_parquet(bucket: Bucket, name: str, size: int) -> bool:
