@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test test-slow lint fuzz chaos bench clean
+.PHONY: install demo test test-slow lint fuzz crash chaos bench clean
 
 install: .venv/.installed  ## create .venv with everything for running and developing
 
@@ -27,6 +27,9 @@ lint: install  ## style, formatting and types
 
 fuzz: install  ## ten minutes of hostile bytes at signatures, events, result lines and the port
 	$(BIN)/python -m tests.fuzz --seconds 600
+
+crash: install  ## every point at which a worker can be killed, or overtaken by another, one after the other
+	$(BIN)/python -m tests.crash
 
 chaos: install  ## 200 batches under kills, restarts and a Gemini that misbehaves; then the bucket is compared
 	$(BIN)/python -m tests.chaos
