@@ -34,8 +34,8 @@ class Ticks:
             self.tick("gemini")
             return to_gemini(client, *args, **kwargs)
 
-        AbstractConnection.send_packed_command = send_packed_command  # type: ignore[method-assign]
-        httpx.Client.send = send  # type: ignore[method-assign]
+        for owner, function in ((AbstractConnection, send_packed_command), (httpx.Client, send)):
+            setattr(owner, function.__name__, function)
 
 
 class TickingBucket:
