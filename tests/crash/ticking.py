@@ -28,7 +28,7 @@ class Ticks:
 
         def send_packed_command(connection: Any, *args: Any, **kwargs: Any) -> Any:
             self.tick("redis")
-            return to_redis(connection, *args, **kwargs)
+            return to_redis(connection, *args, **kwargs)  # type: ignore[no-untyped-call]
 
         def send(client: Any, *args: Any, **kwargs: Any) -> Any:
             self.tick("gemini")
