@@ -10,6 +10,7 @@ from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -17,13 +18,14 @@ from starlette.types import Receive, Scope, Send
 
 from receiver import logs
 from receiver.bodies import read_body
+from receiver.deadlines import BODY_SECONDS
+from receiver.edge import Edge
 from receiver.errors import BodyTooLarge, BodyTooSlow, ClientGone, Refusal, SignatureRefused, Unavailable
 from receiver.events import Ignored, parse_event
 from receiver.intake import Intake
 from receiver.signatures import Headers, Kind, Verified
 from workers.contract import Announcement, Outcome, Trigger
 
-BODY_SECONDS = 10.0
 RETRY_AFTER_SECONDS = 5
 
 TRIGGERS = {Kind.STATIC: Trigger.WEBHOOK, Kind.DYNAMIC: Trigger.DYNAMIC}
@@ -39,8 +41,8 @@ ACCEPTED = _answer(200, "accepted")
 DUPLICATE = _answer(200, "duplicate")
 IGNORED = _answer(200, "ignored")
 REFUSED = _answer(401, "refused")
-TOO_SLOW = _answer(408, "too slow", {"Connection": "close"})
-TOO_LARGE = _answer(413, "too large", {"Connection": "close"})
+TOO_SLOW = _answer(408, "too slow")
+TOO_LARGE = _answer(413, "too large")
 UNAVAILABLE = _answer(503, "unavailable", {"Retry-After": str(RETRY_AFTER_SECONDS)})
 WELL = _answer(200, "ok")
 
@@ -132,6 +134,7 @@ def build(
             Route("/healthz", health.live, methods=["GET"]),
             Route("/readyz", health.ready, methods=["GET"]),
         ],
+        middleware=[Middleware(Edge)],
         exception_handlers={HTTPException: _no_such_thing, Exception: _not_by_starlette_either},
         lifespan=lifespan,
     )

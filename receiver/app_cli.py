@@ -10,17 +10,15 @@ import uvicorn
 from starlette.applications import Starlette
 
 from receiver import app, logs, settings
+from receiver.deadlines import GRACE_SECONDS, KEEP_ALIVE_SECONDS
 from receiver.errors import SettingsError
 from receiver.intake import Intake, connect
 from receiver.keyring import Keyring
-from receiver.protocol import limited_to
+from receiver.protocol import MAX_INCOMPLETE_BYTES, limited_to
 
 _BACKLOG = 1024
 _MAX_CONNECTIONS = 4096
 _OTHER_FILES = 64
-# Longer than a proxy keeps its idle connections: who closes first must not be the one who is sent a request.
-_KEEP_ALIVE_SECONDS = 130
-_GRACE_SECONDS = 5
 
 
 class CannotStart(click.ClickException):
@@ -48,14 +46,15 @@ def serve(host: str, port: int) -> None:
         application,
         loop="uvloop",
         http=limited_to(_max_connections()),
+        h11_max_incomplete_event_size=MAX_INCOMPLETE_BYTES,
         ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
         backlog=_BACKLOG,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
     )
     # uvicorn ends gracefully at these signals, then raises them once more for whoever handled them before.
     for number in (signal.SIGTERM, signal.SIGINT):

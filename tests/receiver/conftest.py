@@ -91,11 +91,14 @@ StartReceiver = Callable[..., Receiver]
 
 @pytest.fixture
 def start_receiver(start_process: StartProcess) -> StartReceiver:
-    """`start_receiver(redis_url, WEBHOOK_…="…")`: listening, with one static secret unless told otherwise."""
+    """`start_receiver(redis_url, WEBHOOK_…="…")`: listening, with one static secret unless told otherwise.
 
-    def start(redis_url: str, **env: str) -> Receiver:
+    `before` is shell text that runs first in its process, such as `ulimit -n 256`.
+    """
+
+    def start(redis_url: str, *, before: str = "", **env: str) -> Receiver:
         settings = {"REDIS_URL": redis_url, "WEBHOOK_SIGNING_SECRET": SECRET, **env}
-        process = start_process("serve", "--port", "0", env=settings)
+        process = start_process("serve", "--port", "0", env=settings, before=before)
         found = process.wait_for_output(rf"listening on http://127\.0\.0\.1:(\d+){re.escape(PATH)}")
         return Receiver(process, int(found[1]))
 
