@@ -23,6 +23,7 @@ from receiver.edge import Edge
 from receiver.errors import BodyTooLarge, BodyTooSlow, ClientGone, Refusal, SignatureRefused, Unavailable
 from receiver.events import Ignored, parse_event
 from receiver.intake import Intake
+from receiver.readiness import Readiness
 from receiver.signatures import Headers, Kind, Verified
 from workers.contract import Announcement, Outcome, Trigger
 
@@ -105,29 +106,37 @@ class Webhook:
 class Health:
     """Whether this process lives, and whether it can do its work."""
 
-    def __init__(self, intake: Intake) -> None:
-        self._intake = intake
+    def __init__(self, readiness: Readiness) -> None:
+        self._readiness = readiness
 
     async def live(self, _request: Request) -> Response:
         return WELL
 
     async def ready(self, _request: Request) -> Response:
-        return WELL if await self._intake.is_ready() else UNAVAILABLE
+        return WELL if await self._readiness.is_ready() else UNAVAILABLE
 
 
 def build(
-    *, path: str, max_body_bytes: int, verify: Verify, intake: Intake, close: Callable[[], None]
+    *,
+    path: str,
+    max_body_bytes: int,
+    verify: Verify,
+    intake: Intake,
+    readiness: Readiness,
+    close: Callable[[], None],
 ) -> Starlette:
     """The application, given its collaborators. `close` is called when it ends."""
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         _calm_garbage_collector()
+        watching = asyncio.create_task(readiness.watch())
         yield
+        watching.cancel()
         close()
 
     webhook = Webhook(verify, intake, max_body_bytes)
-    health = Health(intake)
+    health = Health(readiness)
     app = Starlette(
         routes=[
             Route(path, webhook, methods=["POST"]),

@@ -15,6 +15,7 @@ from receiver.errors import SettingsError
 from receiver.intake import Intake, connect
 from receiver.keyring import Keyring
 from receiver.protocol import MAX_INCOMPLETE_BYTES, limited_to
+from receiver.readiness import Readiness
 
 _BACKLOG = 1024
 _MAX_CONNECTIONS = 4096
@@ -74,10 +75,14 @@ class _Server(uvicorn.Server):
 
 def _assemble(configured: settings.Settings) -> Starlette:
     keyring = Keyring(configured)
-    intake = Intake(connect(configured.redis_url))
+    connection = connect(configured.redis_url)
+    intake = Intake(connection)
+    readiness = Readiness(connection)
+    readiness.begin()
 
     def close() -> None:
         keyring.close()
+        readiness.close()
         intake.close()
 
     return app.build(
@@ -85,6 +90,7 @@ def _assemble(configured: settings.Settings) -> Starlette:
         max_body_bytes=configured.max_body_bytes,
         verify=keyring.verify,
         intake=intake,
+        readiness=readiness,
         close=close,
     )
 

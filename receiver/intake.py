@@ -21,6 +21,7 @@ from redis.retry import Retry
 from receiver import logs
 from receiver.deadlines import ANSWER_SECONDS
 from receiver.errors import QueueUnavailable, SettingsError
+from receiver.redis_words import in_words
 from workers import contract
 from workers.contract import Announcement, Outcome
 
@@ -75,9 +76,7 @@ class Intake:
         self._calls = 0
         # The call that whoever comes waits for; None where the one on its way is late.
         self._awaited: _Call | None = None
-        self._ping: asyncio.Future[bool] | None = None
         self._threads = ThreadPoolExecutor(MAX_CALLS, thread_name_prefix="announce")
-        self._ping_thread = ThreadPoolExecutor(1, thread_name_prefix="ping")
 
     async def announce(self, announcement: Announcement) -> Outcome:
         """Have a batch enqueued. When this returns, Redis holds the job.
@@ -96,21 +95,9 @@ class Intake:
         except TimeoutError:
             raise QueueUnavailable("Redis did not answer in time") from None
 
-    async def is_ready(self) -> bool:
-        """Whether Redis answers. Many who ask at once share one question."""
-        if self._ping is None or self._ping.done():
-            loop = asyncio.get_running_loop()
-            self._ping = loop.run_in_executor(self._ping_thread, self._answers)
-        try:
-            async with asyncio.timeout(self._answer_seconds):
-                return await asyncio.shield(self._ping)
-        except TimeoutError:
-            return False
-
     def close(self) -> None:
         """Let go of threads and connections. Calls under way end by their own timeouts."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._ping_thread.shutdown(wait=False, cancel_futures=True)
         self._connection.close()
 
     def _set_off(self) -> None:
@@ -161,14 +148,8 @@ class Intake:
         # Redis answered, but not to all of this: one broken record must not be its neighbours' trouble.
         return [self._announce_group([announcement])[0] for announcement in announcements]
 
-    def _answers(self) -> bool:
-        try:
-            return bool(self._connection.ping())
-        except (RedisError, OSError):
-            return False
-
 
 def _unavailable(error: Exception) -> QueueUnavailable:
     if not isinstance(error, RedisError):
         logs.error("announce_failed", error=type(error).__name__)
-    return QueueUnavailable(f"Redis did not take the job ({type(error).__name__})")
+    return QueueUnavailable(f"Redis did not take the job: {in_words(error)}")
