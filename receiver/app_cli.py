@@ -1,15 +1,19 @@
 """`batch-receiver serve`: settings in, a listening server out."""
 
+import asyncio
 import resource
 import signal
 import socket
+from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 import uvicorn
 from starlette.applications import Starlette
 
-from receiver import app, logs, settings
+from receiver import app, logs, settings, systemd
 from receiver.deadlines import GRACE_SECONDS, KEEP_ALIVE_SECONDS
 from receiver.errors import SettingsError
 from receiver.intake import Intake, connect
@@ -29,7 +33,12 @@ class CannotStart(click.ClickException):
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", default=8080, show_default=True, type=click.IntRange(0, 65_535), help="0 takes a free one."
+    "--port",
+    default=8080,
+    show_default=True,
+    envvar="PORT",
+    type=click.IntRange(0, 65_535),
+    help="0 takes a free one. Without the option, PORT counts.",
 )
 def serve(host: str, port: int) -> None:
     """Run the webhook endpoint.
@@ -37,16 +46,19 @@ def serve(host: str, port: int) -> None:
     Example: WEBHOOK_SIGNING_SECRET=whsec_… batch-receiver serve --host 0.0.0.0 --port 8080
     """
     logs.configure()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # There is nothing to read anew yet.
     try:
         configured = settings.load(settings.read_environment(Path.cwd()))
-        application = _assemble(configured)
+        keyring = Keyring(configured)
+        application = _assemble(configured, keyring)
+        listeners = systemd.listeners() or [_listen(host, port)]
     except SettingsError as error:
         raise CannotStart(str(error)) from None
-    listener = _listen(host, port)
+    connections = _max_connections()
     config = uvicorn.Config(
         application,
         loop="uvloop",
-        http=limited_to(_max_connections()),
+        http=limited_to(connections),
         h11_max_incomplete_event_size=MAX_INCOMPLETE_BYTES,
         ws="none",
         log_config=None,
@@ -57,24 +69,55 @@ def serve(host: str, port: int) -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
+    logs.info("started", **_shown(configured), max_connections=connections)
     # uvicorn ends gracefully at these signals, then raises them once more for whoever handled them before.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    _Server(config, _url(listener, host, configured.path)).run(sockets=[listener])
+    _Server(config, [_url(listener, configured.path) for listener in listeners], keyring).run(
+        sockets=listeners
+    )
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, url: str) -> None:
+    """uvicorn's, with the manners of a service."""
+
+    def __init__(self, config: uvicorn.Config, urls: Sequence[str], keyring: Keyring) -> None:
         super().__init__(config)
-        self._url = url
+        self._urls = urls
+        self._keyring = keyring
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        logs.logger.info("listening on %s", self._url)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._keyring.reload)
+        self._watchdog = asyncio.create_task(systemd.keep_watchdog_quiet())
+        for url in self._urls:
+            logs.logger.info("listening on %s", url)
+        systemd.notify(systemd.READY)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        systemd.notify(systemd.STOPPING)
+        # In every answer from now on: whoever hears it sends the next request to somebody else.
+        self.server_state.default_headers.append((b"connection", b"close"))
+        await super().shutdown(sockets)
 
 
-def _assemble(configured: settings.Settings) -> Starlette:
-    keyring = Keyring(configured)
+def _shown(configured: settings.Settings) -> dict[str, object]:
+    """What is in force, without a secret."""
+    redis = urlsplit(configured.redis_url)
+    return {
+        "version": metadata.version("batch-receiver"),
+        "redis": f"{redis.scheme}://{redis.netloc.rpartition('@')[2]}{redis.path}",
+        "path": configured.path,
+        "secrets": len(configured.secrets),
+        "secret_file": configured.secret_file or "none",
+        "jwks": configured.jwks_url or "none",
+        "audience": configured.audience or "none",
+        "tolerance_seconds": configured.tolerance_seconds,
+        "max_body_bytes": configured.max_body_bytes,
+    }
+
+
+def _assemble(configured: settings.Settings, keyring: Keyring) -> Starlette:
     connection = connect(configured.redis_url)
     intake = Intake(connection)
     readiness = Readiness(connection)
@@ -108,9 +151,12 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _url(listener: socket.socket, host: str, path: str) -> str:
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{listener.getsockname()[1]}{path}"
+def _url(listener: socket.socket, path: str) -> str:
+    name = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    host = f"[{name[0]}]" if ":" in name[0] else name[0]
+    return f"http://{host}:{name[1]}{path}"
 
 
 def _max_connections() -> int:

@@ -10,8 +10,8 @@ HEAD_SECONDS = 10.0
 BODY_SECONDS = 10.0
 # From the end of the body to the answer. Gemini gives up after a few seconds; the design promises two.
 ANSWER_SECONDS = 1.7
-# After an answer that came before the body's end: closing at once would reset the connection, and a reset can
-# overtake the answer (RFC 9112, section 9.6).
+# Between the decision to close a connection and its end, for what is on its way in either direction: closing at once
+# would reset it, and a reset can overtake an answer (RFC 9112, section 9.6).
 LINGER_SECONDS = 1.0
 # Between two requests. Here the proxy's own must be the shorter one.
 KEEP_ALIVE_SECONDS = 130

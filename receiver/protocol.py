@@ -73,6 +73,13 @@ class BoundedProtocol(H11Protocol):
         self._head_bytes = 0
         self.incomplete[self] = None
 
+    def shutdown(self) -> None:
+        if self.conn.their_state is h11.IDLE and not self._is_deaf:
+            # A request may be on its way: it gets its answer, and with that hears that it is the last.
+            self._set_deadline(LINGER_SECONDS, super().shutdown)
+        else:
+            super().shutdown()
+
     def send_400_response(self, msg: str) -> None:
         del msg
         # uvicorn keeps the reason to itself. Of h11's statuses only this one is more than a 400 to us.

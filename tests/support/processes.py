@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.support.waiting import wait_until
@@ -23,7 +23,7 @@ class Process:
         log: Path,
         *,
         before: str = "",
-        pass_fds: Collection[int] = (),
+        stdin: int = subprocess.DEVNULL,
     ) -> None:
         """`before` is what a shell does first, in the process that then becomes the command."""
         self.log = log
@@ -37,8 +37,7 @@ class Process:
                 env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", **env},
                 stdout=output,
                 stderr=output,
-                stdin=subprocess.DEVNULL,
-                pass_fds=tuple(pass_fds),
+                stdin=stdin,
             )
 
     @property
