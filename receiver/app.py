@@ -28,6 +28,7 @@ from receiver.signatures import Headers, Kind, Verified
 from workers.contract import Announcement, Outcome, Trigger
 
 RETRY_AFTER_SECONDS = 5
+_MAX_SHOWN_CHARACTERS = 80
 
 TRIGGERS = {Kind.STATIC: Trigger.WEBHOOK, Kind.DYNAMIC: Trigger.DYNAMIC}
 
@@ -144,18 +145,26 @@ def build(
             Route("/readyz", health.ready, methods=["GET"]),
         ],
         middleware=[Middleware(Edge)],
-        exception_handlers={HTTPException: _no_such_thing, Exception: _not_by_starlette_either},
+        exception_handlers={HTTPException: NoSuchThing(), Exception: _not_by_starlette_either},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
     return app
 
 
-async def _no_such_thing(_request: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        raise error
-    word = HTTPStatus(error.status_code).phrase.lower()
-    return _answer(error.status_code, word, error.headers)
+class NoSuchThing:
+    """Answers what nobody asked us to serve. Other paths are logged: a delivery may have been sent to one."""
+
+    def __init__(self) -> None:
+        self._elsewhere = logs.Flood("not_found")
+
+    async def __call__(self, request: Request, error: Exception) -> Response:
+        if not isinstance(error, HTTPException):
+            raise error
+        if error.status_code == 404:
+            self._elsewhere.note(f"{request.method} {request.scope['path']}"[:_MAX_SHOWN_CHARACTERS])
+        word = HTTPStatus(error.status_code).phrase.lower()
+        return _answer(error.status_code, word, error.headers)
 
 
 async def _not_by_starlette_either(_request: Request, error: Exception) -> Response:
