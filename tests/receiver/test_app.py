@@ -102,6 +102,33 @@ def test_a_flood_of_forgeries_writes_one_line_a_second(receiver: Receiver) -> No
     wait_until(counted, seconds=10, what="a count of all 200 refusals")
 
 
+def test_every_reason_for_a_refusal_is_logged_and_none_is_told(receiver: Receiver) -> None:
+    body = event()
+    answers = {
+        receiver.post(body).body,
+        receiver.post(body, signed(body, at=time.time() - 400)).body,
+        receiver.post(body, signed(body, key=OTHER_KEY)).body,
+    }
+    assert answers == {b'{"status":"refused"}'}
+    for reason in (
+        "no webhook-signature",
+        "stale webhook-timestamp, 6 minutes behind",
+        "no signature matches",
+    ):
+        receiver.process.wait_for_output(f"event=refused .*{reason}")
+
+
+def test_a_delivery_to_another_path_is_logged(receiver: Receiver) -> None:
+    body = event()
+    for path in (PATH + "/?key=AIza", "/%1b%5b2J%0a", "/" + "x" * 5000):
+        receiver.send("POST", path, body, signed(body))
+    receiver.process.wait_for_output(rf"event=not_found .*POST {PATH}/[\":]")
+    receiver.process.wait_for_output(r"event=not_found .*POST /\\u001b\[2J\\n")
+    receiver.process.wait_for_output(r"event=not_found .*POST /x{70}")
+    assert "x" * 100 not in receiver.process.output
+    assert "AIza" not in receiver.process.output
+
+
 def test_a_body_announced_over_the_limit_is_refused_unread(receiver: Receiver) -> None:
     with receiver.connection() as connection:
         connection.sendall(f"POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-length: 9999999999\r\n\r\n".encode())

@@ -2,10 +2,9 @@
 
 import asyncio
 import signal
-import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,36 +13,9 @@ import redis
 from emulator.demo.local_redis import free_port, start_redis
 from receiver.errors import QueueUnavailable
 from receiver.intake import Intake, connect
-from tests.receiver.conftest import Answer, Receiver, StartReceiver
+from tests.receiver.conftest import Answer, OwnRedis, Receiver, StartReceiver
 from tests.support.waiting import wait_until
 from workers.contract import Announcement, Outcome, Trigger
-
-
-class OwnRedis:
-    """A redis-server of one test, to be hurt."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.start()
-
-    def start(self, *options: str) -> None:
-        self.process: subprocess.Popen[bytes] = start_redis(self._folder, self.port, *options)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def client(self) -> "redis.Redis":
-        return redis.Redis(port=self.port)
-
-
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[OwnRedis]:
-    server = OwnRedis(tmp_path / "own-redis")
-    yield server
-    server.kill()
 
 
 def assert_unavailable(answer: Answer) -> None:
@@ -125,9 +97,9 @@ def test_a_read_only_redis_is_503(start_receiver: StartReceiver, own_redis: OwnR
 
 
 def test_a_redis_that_refuses_our_password_is_503(start_receiver: StartReceiver, own_redis: OwnRedis) -> None:
-    receiver = start_receiver(own_redis.url.replace("redis://", "redis://:not-the-password@"))
     with own_redis.client() as client:
         client.config_set("requirepass", "another")
+    receiver = start_receiver(own_redis.url.replace("redis://", "redis://:not-the-password@"))
     assert_unavailable(deliver_in_time(receiver))
     assert "not-the-password" not in receiver.process.output
 
