@@ -125,13 +125,13 @@ class OwnRedis:
     """A redis-server of one test, to be hurt."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.start()
 
     def start(self, *options: str) -> None:
-        self.process: subprocess.Popen[bytes] = start_redis(self._folder, self.port, *options)
+        self.process: subprocess.Popen[bytes] = start_redis(self.folder, self.port, *options)
 
     def kill(self) -> None:
         self.process.kill()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -88,7 +89,7 @@ def test_a_redis_that_can_not_write_to_its_disk_is_not_ready(
     start_receiver: StartReceiver, own_redis: OwnRedis, client: "redis.Redis"
 ) -> None:
     receiver = start_receiver(own_redis.url)
-    client.config_set("dir", "/proc")
+    shutil.rmtree(own_redis.folder)
     client.config_set("save", "1 1")
     client.set("changed", "so that there is something to save")
 
@@ -102,12 +103,14 @@ def test_a_redis_that_loads_is_not_ready(
     start_receiver: StartReceiver, own_redis: OwnRedis, client: "redis.Redis"
 ) -> None:
     receiver = start_receiver(own_redis.url)
-    for number in range(6):  # It answers only between every two megabytes.
-        client.set(f"large-{number}", b"x" * 3_000_000)
     client.config_set("rdbcompression", "no")
-    client.config_set("key-load-delay", 300_000)
-    reload = threading.Thread(target=client.execute_command, args=("DEBUG", "RELOAD"))
-    reload.start()
+    for number in range(16):  # It answers only between every two megabytes.
+        client.set(f"large-{number}", b"x" * 3_000_000)
+    client.save()
+    own_redis.kill()
+    # Microseconds for each key.
+    restart = threading.Thread(target=own_redis.start, args=("--key-load-delay", "300000"))
+    restart.start()
 
     def is_loading() -> bool:
         with connect(own_redis.url) as other:  # Without retries.
@@ -115,11 +118,13 @@ def test_a_redis_that_loads_is_not_ready(
                 other.ping()
             except redis.exceptions.BusyLoadingError:
                 return True
+            except redis.RedisError:
+                return False
         return False
 
     wait_until(is_loading, what="loading")
     assert receiver.send("GET", "/readyz").status == 503
-    reload.join()
+    restart.join()
     assert agrees(receiver, "two") == 200
 
 
