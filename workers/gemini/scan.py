@@ -8,6 +8,7 @@ import msgspec
 INLINE_FIELDS = {"inlinedresponses", "inlinedembedcontentresponses"}
 
 _PLACES = {("response",), ("metadata", "output")}
+_DEEPEST = 4  # Levels above the array of inline results, at most.
 # A string whose end is missing goes on to the end of the text; so no byte is looked at twice.
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?P<end>")?'
 _TOKEN = re.compile(_STRING + rb"|[\[\]{}:,]", re.DOTALL)
@@ -54,7 +55,7 @@ def take_apart(body: bytes) -> Scanned:
                 name = msgspec.json.decode(body[slice(*string)], type=str)
             case b",":
                 name = ""
-            case b"[" if place := _place([*path[1:], name]):
+            case b"[" if len(path) <= _DEEPEST and (place := _place([*path[1:], name])):
                 scanned.elements[place], at = _elements(body, start)
                 scanned.outline += body[kept:start] + b"[]"
                 kept = at
