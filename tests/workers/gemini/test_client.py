@@ -1,8 +1,11 @@
 """Gemini's answers as they were documented, as they were seen, and as nobody should send them."""
 
+import json
 import socket
 import time
-from collections.abc import Iterator
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -39,6 +42,22 @@ def emulated(gemini: Emulator) -> Iterator[Gemini]:
     client = Gemini(Access(gemini.url, Secret(gemini.api_key)))
     yield client
     client.close()
+
+
+@contextmanager
+def traced() -> Iterator[Callable[[], tuple[int, int]]]:
+    """Gives how many bytes were allocated since the start, and are still held, and the most there ever were."""
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+
+    def memory() -> tuple[int, int]:
+        held, peak = tracemalloc.get_traced_memory()
+        return held - before, peak - before
+
+    try:
+        yield memory
+    finally:
+        tracemalloc.stop()
 
 
 def read(client: Gemini, file: str = FILE, start: int = 0, etag: str | None = None) -> bytes:
@@ -227,6 +246,54 @@ def test_a_list_that_can_not_be_read_can_heal(server: Scripted, client: Gemini, 
 
     with pytest.raises(GeminiUnavailable, match="list of batches"):
         list(client.batches())
+
+
+def test_a_list_whose_token_repeats_ends_with_an_error(server: Scripted, client: Gemini) -> None:
+    server.answer = lambda _: Answer(body=b'{"operations":[{"name":"batches/abc"}],"nextPageToken":"again"}')
+
+    found = client.batches()
+
+    assert [next(found).id, next(found).id] == ["abc", "abc"]
+    with pytest.raises(GeminiUnavailable, match="does not end"):
+        next(found)
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("output", ["response", "metadata"])
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_listed_batch_keeps_no_inline_results(
+    server: Scripted, client: Gemini, output: str, deep: bool
+) -> None:
+    element = b"[" * 10_000 + b"]" * 10_000 if deep else b'{"response":{}}'
+    inline = b'{"inlinedResponses":{"inlinedResponses":[%b]}}' % element
+    told = b'"metadata":{"output":%b}' % inline if output == "metadata" else b'"response":' + inline
+    server.answer = lambda _: Answer(body=b'{"operations":[{"name":"batches/abc","done":true,%b}]}' % told)
+
+    (batch,) = client.batches()
+
+    assert (batch.id, batch.state, batch.inline) == ("abc", "succeeded", None)
+
+
+def test_listing_holds_no_more_than_a_page_and_what_was_listed_next_to_nothing(
+    server: Scripted, client: Gemini
+) -> None:
+    element = json.dumps({"response": {"text": "x" * 1_000_000}}).encode()
+    operation = b'{"name":"batches/abc","response":{"inlinedResponses":{"inlinedResponses":[%b]}}}' % element
+
+    def answer(_: Asked) -> Answer:
+        page = len(server.asked)
+        token = b'"%d"' % page if page < 4 else b'""'
+        return Answer(body=b'{"operations":[%b],"nextPageToken":%b}' % (b",".join([operation] * 10), token))
+
+    server.answer = answer
+
+    with traced() as memory:
+        listed = list(client.batches())
+        held, peak = memory()
+
+    assert len(listed) == 40
+    assert held < 1_000_000
+    assert peak < 35_000_000
 
 
 # The result file.
