@@ -3,6 +3,7 @@
     WorkerError
     ├── Transient      can heal: the job is tried again with backoff
     │   ├── GeminiUnavailable   network, 408, 429, 5xx
+    │   │   └── TooSlow             it answers, but hardly moves
     │   ├── BucketUnavailable   the bucket or the disk did not answer as it should
     │   └── NotReady            not final yet, or final without its output
     ├── Unreadable     this key can't read the batch (404, 403): somebody else's, revoked or deleted
@@ -30,6 +31,10 @@ class Transient(WorkerError):
 
 
 class GeminiUnavailable(Transient):
+    pass
+
+
+class TooSlow(GeminiUnavailable):
     pass
 
 

@@ -10,6 +10,7 @@ from workers.gemini.access import Access
 from workers.gemini.batches import Batch, Body, parse_batch, parse_listed, parse_page
 from workers.gemini.files import Download
 from workers.gemini.http import Http, Limits
+from workers.gemini.pace import Pace
 from workers.gemini.paging import listed
 from workers.gemini.statuses import About
 from workers.gemini.webhooks import Webhooks
@@ -58,18 +59,19 @@ class Gemini:
         return listed("batches", fetch)
 
     def download(
-        self, file: str, start: int = 0, etag: str | None = None
+        self, file: str, start: int = 0, etag: str | None = None, pace: Pace | None = None
     ) -> AbstractContextManager[Download]:
         """Stream a result file from byte `start`.
 
         The answer may begin earlier than asked for (`Download.start`) where the server ignores `Range` or the file
-        is no longer the one of `etag`.
+        is no longer the one of `etag`. `pace` is that of an earlier download of the file that broke off.
 
         Raises:
             ResultsGone: 404 or 403, the file's 48 hours are over.
+            TooSlow: it comes below the least rate.
             GeminiUnavailable: anything that can heal, a cut connection included.
         """
-        return files.download(self._http, file, start, etag)
+        return files.download(self._http, file, start, etag, pace)
 
 
 def _readable(operations: list[Body]) -> Iterator[Batch]:

@@ -26,7 +26,7 @@ class About(StrEnum):
 
 
 def error_of(
-    status: int, headers: Mapping[str, str], content: bytes | bytearray, about: About, key: Secret
+    status: int, headers: Mapping[str, str], content: bytes, about: About, key: Secret
 ) -> WorkerError:
     """The error that an answer other than 200 stands for. Its sentence quotes Gemini's own, never the `key`."""
     said = _said(content, key)
@@ -62,12 +62,12 @@ def quotable(text: str, key: Secret) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_SAID_CHARACTERS]
 
 
-def _is_about_the_key(status: int, content: bytes | bytearray) -> bool:
+def _is_about_the_key(status: int, content: bytes) -> bool:
     """401, and the 400 that Gemini gives for a key it does not know (reason API_KEY_INVALID)."""
     return status == 401 or (status in {400, 403} and b"API_KEY_INVALID" in content)
 
 
-def _said(content: bytes | bytearray, key: Secret) -> str:
+def _said(content: bytes, key: Secret) -> str:
     """Gemini's own sentence in an error; empty where there is none."""
     try:
         return quotable(str(msgspec.json.decode(content)["error"]["message"]), key)

@@ -5,7 +5,7 @@ import socket
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -14,7 +14,15 @@ import pytest
 from tests.support.deployment import result_line
 from tests.support.gemini import Gemini as Emulator
 from tests.support.scripted import Answer, Asked, Scripted, scripted
-from workers.errors import GeminiUnavailable, KeyRefused, Permanent, ResultsGone, Unreadable, WorkerError
+from workers.errors import (
+    GeminiUnavailable,
+    KeyRefused,
+    Permanent,
+    ResultsGone,
+    TooSlow,
+    Unreadable,
+    WorkerError,
+)
 from workers.gemini.access import Access, Secret
 from workers.gemini.client import Gemini
 from workers.gemini.http import Limits
@@ -204,6 +212,34 @@ def test_silence_can_heal() -> None:
             with pytest.raises(GeminiUnavailable, match="ReadTimeout"):
                 call()
         client.close()
+
+
+def test_an_answer_that_trickles_is_given_up(server: Scripted) -> None:
+    server.answer = lambda _: Answer(body=b"{" + b" " * 1000 + b"}", drip=0.02)
+
+    with closing(Gemini(Access(server.url, Secret(KEY)), Limits(total=0.3, batch_total=0.3))) as client:
+        for call in (
+            lambda: client.batch("abc"),
+            lambda: list(client.batches()),
+            lambda: list(client.webhooks.list()),
+        ):
+            begun = time.monotonic()
+            with pytest.raises(GeminiUnavailable, match="did not come to its end"):
+                call()
+            assert time.monotonic() - begun < 3
+
+
+def test_an_error_that_trickles_or_does_not_end_is_one_all_the_same(server: Scripted) -> None:
+    with closing(Gemini(Access(server.url, Secret(KEY)), Limits(total=0.3, batch_total=0.3))) as client:
+        for answer in (
+            Answer(503, b"x" * 1000, drip=0.02),
+            Answer(503, b"x" * 50_000_000, cut=40_000_000),
+        ):
+            server.answer = lambda _, answer=answer: answer  # type: ignore[misc]
+            for call in (lambda: client.batch("abc"), lambda: read(client)):
+                with traced() as memory, pytest.raises(GeminiUnavailable, match="503"):
+                    call()
+                assert memory()[1] < 5_000_000
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate"])
@@ -489,6 +525,36 @@ def test_a_file_may_be_named_with_or_without_its_collection(
 
     assert read(client, name) == b"x"
     assert server.asked[0].path == "/download/v1beta/files/batch-abc:download?alt=media"
+
+
+def test_a_download_that_trickles_is_given_up_and_what_came_is_kept(server: Scripted) -> None:
+    server.answer = lambda _: Answer(body=b"x" * 10_000, drip=0.02)
+    limits = Limits(least_rate=500, rate_seconds=0.5)
+
+    got, begun = b"", time.monotonic()
+    with (  # noqa: PT012
+        closing(Gemini(Access(server.url, Secret(KEY)), limits)) as client,
+        client.download(FILE) as download,
+        pytest.raises(TooSlow, match="too slowly"),
+    ):
+        for chunk in download.chunks:
+            got += chunk
+
+    assert set(got) == {ord("x")}
+    assert time.monotonic() - begun < 5
+
+
+def test_who_takes_the_chunks_may_be_slower_than_the_least_rate(server: Scripted) -> None:
+    server.answer = lambda _: Answer(body=b"x" * 3_000_000)
+    limits = Limits(least_rate=100_000_000, rate_seconds=0.3)
+
+    with (
+        closing(Gemini(Access(server.url, Secret(KEY)), limits)) as client,
+        client.download(FILE) as download,
+    ):
+        next(download.chunks)
+        time.sleep(0.4)
+        assert sum(len(chunk) for chunk in download.chunks) > 2_000_000
 
 
 def test_a_download_that_is_left_early_leaves_the_client_usable(server: Scripted, client: Gemini) -> None:
