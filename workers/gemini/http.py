@@ -1,6 +1,7 @@
 """One HTTP client of Gemini: its address, the key in its header, timeouts, and what went wrong as an error of ours.
 
-The only module that reveals the API key. Redirects are not followed, so the key goes to one host.
+The only module that reveals the API key. Redirects are followed where they stay at Gemini's scheme, host and port, so
+the key goes nowhere else.
 """
 
 import time
@@ -17,6 +18,7 @@ from workers.gemini.statuses import About, error_of, quotable
 
 _ERROR_BYTES = 64 << 10
 _ERROR_SECONDS = 5.0
+_REDIRECTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,9 @@ class Http:
         seconds = self.limits.batch_total if about is About.BATCH else self.limits.total
         deadline = time.monotonic() + seconds
         content = bytearray()
+        request = self._client.build_request(method, path, params=params, json=body)
         try:
-            with self._client.stream(method, path, params=params, json=body) as answer:
+            with closing(self._send(request)) as answer:
                 if not answer.is_success or (method == "GET" and answer.status_code != 200):
                     raise self._error(answer, self._beginning(answer), about)
                 # Not `answer.read()`, which holds the pieces and their sum: an inline answer may be large.
@@ -99,7 +102,7 @@ class Http:
         """An answer to be streamed, whatever its status. Raises `GeminiUnavailable`."""
         request = self._client.build_request("GET", path, params=params, headers=headers)
         try:
-            answer = self._client.send(request, stream=True)
+            answer = self._send(request)
         except httpx.HTTPError as error:
             raise self.unreachable(error) from None
         with closing(answer):
@@ -109,6 +112,17 @@ class Http:
         """Raises what an opened answer without content stands for."""
         if opened.response.status_code not in {200, 206}:
             raise self._error(opened.response, opened.said, about)
+
+    def _send(self, request: httpx.Request) -> httpx.Response:
+        """The answer to a request, or to where it is redirected: a download's address is said to be (bifrost #5579)."""
+        for _ in range(_REDIRECTS):
+            answer = self._client.send(request, stream=True)
+            following = answer.next_request
+            if following is None or request.method != "GET" or not _at_one_host(request.url, following.url):
+                return answer
+            answer.close()
+            request = following
+        return self._client.send(request, stream=True)
 
     def unreachable(self, error: httpx.HTTPError) -> GeminiUnavailable:
         name = type(error).__name__
@@ -129,3 +143,7 @@ class Http:
                 if len(content) >= _ERROR_BYTES or time.monotonic() > deadline:
                     break
         return content
+
+
+def _at_one_host(one: httpx.URL, other: httpx.URL) -> bool:
+    return (one.scheme, one.host, one.port) == (other.scheme, other.host, other.port)
