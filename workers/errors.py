@@ -2,13 +2,15 @@
 
     WorkerError
     ├── Transient      can heal: the job is tried again with backoff
-    │   ├── GeminiUnavailable   network, 408, 429, 5xx
+    │   ├── GeminiUnavailable   network, and every status that is not known to be final
+    │   │   └── TooSlow             it answers, but hardly moves
     │   ├── BucketUnavailable   the bucket or the disk did not answer as it should
     │   └── NotReady            not final yet, or final without its output
-    ├── Unreadable     this key can't read the batch (404, 403): somebody else's, revoked or deleted
+    ├── Refused        heals once somebody acts: tried again slowly
+    │   ├── KeyRefused          the API key itself: unknown, leaked, suspended, restricted
+    │   └── Unreadable          this key can't read the batch (404, 403): somebody else's, revoked or deleted
     └── Permanent      trying again changes nothing: the reason is kept, an operator may replay
-        ├── ResultsGone         the result file is past its 48 hours
-        ├── KeyRefused          401: the API key itself
+        ├── ResultsGone         the download itself says that the result file is gone
         ├── Incomplete          what the bucket holds does not add up
         └── SettingsError       a setting is missing or wrong
 
@@ -33,6 +35,10 @@ class GeminiUnavailable(Transient):
     pass
 
 
+class TooSlow(GeminiUnavailable):
+    pass
+
+
 class BucketUnavailable(Transient):
     pass
 
@@ -41,7 +47,15 @@ class NotReady(Transient):
     pass
 
 
-class Unreadable(WorkerError):
+class Refused(WorkerError):
+    pass
+
+
+class KeyRefused(Refused):
+    pass
+
+
+class Unreadable(Refused):
     pass
 
 
@@ -50,10 +64,6 @@ class Permanent(WorkerError):
 
 
 class ResultsGone(Permanent):
-    pass
-
-
-class KeyRefused(Permanent):
     pass
 
 

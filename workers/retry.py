@@ -3,7 +3,7 @@
 import random
 import time
 
-from workers.errors import Transient, Unreadable, WorkerError
+from workers.errors import Refused, Transient, WorkerError
 from workers.gemini.batches import FILE_LIFE_SECONDS
 
 LONGEST_LIFE_SECONDS = 42 * 86400
@@ -11,7 +11,7 @@ LONGEST_LIFE_SECONDS = 42 * 86400
 
 _FIRST_SECONDS = 1.0
 _LONGEST_SECONDS = 900.0
-# A batch that this key can't read rarely becomes readable: somebody has to change the key.
+# What is refused rarely heals by itself: somebody has to change the key, or what it may do.
 _SLOW_FIRST_SECONDS = 60.0
 _SLOW_LONGEST_SECONDS = 3600.0
 _LONGEST_ASKED_SECONDS = 3600.0
@@ -36,7 +36,7 @@ def decide(error: WorkerError, attempt: int, since: float, now: float | None = N
         is_urgent = now < since + FILE_LIFE_SECONDS
         longest = _LONGEST_SECONDS if is_urgent else _SLOW_LONGEST_SECONDS
         wait = max(asked, _backoff(attempt, _FIRST_SECONDS, longest))
-    elif isinstance(error, Unreadable):
+    elif isinstance(error, Refused):
         wait = _backoff(attempt, _SLOW_FIRST_SECONDS, _SLOW_LONGEST_SECONDS)
     else:
         return None

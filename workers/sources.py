@@ -4,11 +4,11 @@ import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
-from workers.errors import GeminiUnavailable
+from workers.errors import GeminiUnavailable, TooSlow
 from workers.gemini.batches import Batch
 from workers.gemini.client import Gemini
 from workers.gemini.files import Download
@@ -68,13 +68,16 @@ class FileSource:
                 if length is None or at >= length:
                     return
                 raise GeminiUnavailable("The download ended before its end.")  # noqa: TRY301
+            except TooSlow:
+                raise
             except GeminiUnavailable:
                 failures += 1
                 if failures > _RECONNECTS:
                     raise
             stack.close()
             time.sleep(_RECONNECT_SECONDS * failures)
-            download = stack.enter_context(self.gemini.download(self.file, at, etag))
+            download.pace.waited(_RECONNECT_SECONDS * failures)
+            download = stack.enter_context(self.gemini.download(self.file, at, etag, download.pace))
             same = Identity(None, length, etag).may_be(Identity(None, download.length, download.etag))
             if not same or download.start > at:
                 raise GeminiUnavailable("The result file changed while it was downloaded.")
@@ -119,7 +122,7 @@ def source_of(batch: Batch, gemini: Gemini) -> Source | None:
 
 def _skip_to(download: Download, at: int) -> Download:
     """The same download from byte `at` on, for a server that ignores `Range`."""
-    return Download(at, download.length, download.etag, skip(download.chunks, at - download.start))
+    return replace(download, start=at, chunks=skip(download.chunks, at - download.start))
 
 
 def skip(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:

@@ -1,21 +1,25 @@
 """A real HTTP server that answers what a test tells it, for what the emulator never would."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`cut`: the connection is closed after so many bytes of the body, although all of it was promised."""
+    """`cut`: the connection is closed after so many bytes of the body, although all of it was promised.
+
+    `drip`: the body comes byte by byte, with so many seconds before each.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     cut: int | None = None
     chunked: bool = False
+    drip: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,8 @@ def scripted() -> Iterator[Scripted]:
         def do_GET(self) -> None:
             asked = Asked(self.command, self.path, {k.lower(): v for k, v in self.headers.items()})
             server.asked.append(asked)
-            self._send(server.answer(asked))
+            with suppress(ConnectionError):  # Nobody has to listen to the end.
+                self._send(server.answer(asked))
 
         do_POST = do_GET  # noqa: N815
 
@@ -59,6 +64,9 @@ def scripted() -> Iterator[Scripted]:
                 self.send_header("Content-Length", str(len(answer.body)))
             self.end_headers()
             body = answer.body[: answer.cut]
+            if answer.drip:
+                self._drip(body, answer.drip)
+                return
             if not answer.chunked:
                 self.wfile.write(body)
                 return
@@ -67,9 +75,16 @@ def scripted() -> Iterator[Scripted]:
             if answer.cut is None:
                 self.wfile.write(b"0\r\n\r\n")
 
+        def _drip(self, body: bytes, seconds: float) -> None:
+            for byte in body:
+                if stopped.wait(seconds):
+                    return
+                self.wfile.write(bytes([byte]))
+
         def log_message(self, *_: object) -> None:
             pass
 
+    stopped = Event()
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     http.daemon_threads = True
     server = Scripted(f"http://127.0.0.1:{http.server_address[1]}")
@@ -78,6 +93,7 @@ def scripted() -> Iterator[Scripted]:
     try:
         yield server
     finally:
+        stopped.set()
         http.shutdown()
         http.server_close()
         thread.join()

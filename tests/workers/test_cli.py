@@ -147,7 +147,7 @@ def test_processing_prints_the_summary_as_json_and_does_nothing_twice(deployment
     [
         ("missing", "can't read the batch"),
         ("running", "the batch is running"),
-        ("gone", "48 hours"),
+        ("gone", "is gone"),
         ("refused", "GEMINI_API_KEY"),
         ("unavailable", "503"),
         ("elsewhere", "BATCH_DISPLAY_NAME"),

@@ -20,7 +20,7 @@ from workers import contract, jobs, process
 from workers.bucket.opening import open_bucket
 from workers.bucket.protocol import Bucket
 from workers.contract import Announcement, Queues, Trigger
-from workers.errors import KeyRefused, ResultsGone, Unreadable
+from workers.errors import Permanent, Unreadable
 from workers.settings import Settings
 from workers.summary import read_summary
 from workers.worker import OwnJob, OwnQueue
@@ -196,7 +196,7 @@ def test_an_announcement_during_a_run_that_fails_for_good_makes_it_look_again(
 ) -> None:
     batch = gemini.put_batch(result_line("a"))
     announce(redis_client, batch)
-    gemini.fault("status", f"batches/{batch}", value=401)
+    gemini.fault("status", f"batches/{batch}", value=400)
     looks = []
 
     def look(tools: process.Tools, dispatch: process.Dispatch, name: str, said: contract.Announced) -> object:
@@ -260,19 +260,37 @@ def test_waits_grow_with_the_number_of_tries(gemini: Emulator, redis_client: Red
     assert not list(bucket.list(""))
 
 
-@pytest.mark.parametrize("trouble", ["key", "gone"])
+def test_a_refused_key_is_tried_again_slowly_and_said_in_geminis_words(
+    gemini: Emulator, redis_client: Redis, bucket: Bucket
+) -> None:
+    batch = gemini.put_batch(result_line("a"))
+    gemini.fault("status", f"batches/{batch}", value=401)
+    announce(redis_client, batch, Trigger.DYNAMIC)
+
+    retry = run(redis_client, f"batch-receiver-batch-{batch}")
+
+    assert retry
+    assert 30 <= retry.intervals[0] <= 60
+    reason = fetch(redis_client, f"batch-receiver-batch-{batch}").meta["reason"]
+    assert (
+        reason == "Gemini refused the API key (401), check GEMINI_API_KEY: The emulator was asked for this."
+    )
+    assert not list(bucket.list(""))
+
+
+@pytest.mark.parametrize("trouble", ["request", "gone"])
 def test_what_can_not_heal_fails_at_once_with_its_reason_and_no_retry(
     gemini: Emulator, redis_client: Redis, bucket: Bucket, trouble: str
 ) -> None:
     batch = gemini.put_batch(result_line("a"))
-    if trouble == "key":
-        gemini.fault("status", f"batches/{batch}", value=401)
+    if trouble == "request":
+        gemini.fault("status", f"batches/{batch}", value=400)
     else:
         gemini.expire_output(batch)
     announce(redis_client, batch)
     job = fetch(redis_client, f"batch-receiver-batch-{batch}")
 
-    with pytest.raises((KeyRefused, ResultsGone)) as caught:
+    with pytest.raises(Permanent) as caught:
         job.perform()
 
     assert job.retries_left == 0

@@ -12,6 +12,7 @@ from workers.errors import (
     KeyRefused,
     NotReady,
     Permanent,
+    Refused,
     ResultsGone,
     SettingsError,
     Transient,
@@ -22,8 +23,9 @@ from workers.retry import decide
 
 HOUR = 3600.0
 LIFE = 48 * HOUR
+REFUSED = [Refused, KeyRefused, Unreadable]
 HEALS = [Transient, GeminiUnavailable, BucketUnavailable, NotReady, MissingObject]
-FINAL = [Permanent, ResultsGone, KeyRefused, Incomplete, SettingsError, DiskFull, BucketRefused]
+FINAL = [Permanent, ResultsGone, Incomplete, SettingsError, DiskFull, BucketRefused]
 
 
 @pytest.mark.parametrize("kind", HEALS)
@@ -43,13 +45,16 @@ def test_what_can_heal_waits_twice_as_long_each_time_up_to_a_quarter_of_an_hour(
         assert least <= seconds <= most
 
 
+@pytest.mark.parametrize("kind", REFUSED)
 @pytest.mark.parametrize(
     ("attempt", "least", "most"),
     [(0, 30, 60), (1, 60, 120), (5, 960, 1920), (6, 1800, 3600), (7, 1800, 3600), (1000, 1800, 3600)],
 )
-def test_what_the_key_can_not_read_is_asked_for_slowly(attempt: int, least: int, most: int) -> None:
+def test_what_is_refused_is_asked_for_slowly(
+    kind: type[WorkerError], attempt: int, least: int, most: int
+) -> None:
     for _ in range(50):
-        seconds = decide(Unreadable("Not ours."), attempt, since=0, now=HOUR)
+        seconds = decide(kind("Not ours."), attempt, since=0, now=HOUR)
         assert seconds is not None
         assert least <= seconds <= most
 
@@ -61,7 +66,7 @@ def test_what_can_not_heal_is_given_up_at_once(kind: type[WorkerError], attempt:
     assert decide(kind("It can't be."), attempt, since=0, now=age) is None
 
 
-@pytest.mark.parametrize("kind", [*HEALS, Unreadable])
+@pytest.mark.parametrize("kind", [*HEALS, *REFUSED])
 @pytest.mark.parametrize(
     ("age", "tried"),
     [

@@ -1,6 +1,8 @@
 """Sources of raw lines: the same bytes whatever the connection does, and one line for each inline element."""
 
+import dataclasses
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,10 +15,11 @@ from tests.support.deployment import result_line
 from tests.support.gemini import Gemini as Emulator
 from tests.support.scripted import Answer, Asked, Scripted, scripted
 from workers import sources
-from workers.errors import GeminiUnavailable, ResultsGone
+from workers.errors import GeminiUnavailable, ResultsGone, TooSlow
 from workers.gemini.access import Access, Secret
 from workers.gemini.batches import parse_batch
 from workers.gemini.client import Gemini
+from workers.gemini.http import Limits
 from workers.sources import FileSource, Identity, InlineSource, source_of
 
 CONTENT = b"".join(result_line(n) for n in range(200))
@@ -148,6 +151,23 @@ def test_a_connection_that_makes_progress_is_not_given_up(server: Scripted, sour
     server.answer = ranged(bytes(range(100)), cut=5)
 
     assert read(source) == bytes(range(100))
+
+
+def test_a_trickle_is_given_up_also_where_every_connection_brings_some_of_it(server: Scripted) -> None:
+    client = Gemini(Access(server.url, Secret("key")), Limits(least_rate=10_000, rate_seconds=0.3))
+    source = FileSource(client, "files/batch-abc")
+    begun = time.monotonic()
+
+    for answer in (
+        lambda asked: dataclasses.replace(ranged(CONTENT, cut=2)(asked), drip=0.01),
+        lambda asked: dataclasses.replace(ranged(CONTENT)(asked), drip=0.01),
+    ):
+        server.answer = answer
+        with pytest.raises(TooSlow):
+            read(source)
+
+    assert time.monotonic() - begun < 10
+    client.close()
 
 
 def test_a_file_that_changes_while_it_is_downloaded_is_not_mixed(

@@ -1,7 +1,7 @@
 """A batch as Gemini answers it, in every spelling that was seen. Pure."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from workers.errors import Permanent
-from workers.gemini.scan import INLINE_FIELDS, Place, plain, take_apart
+from workers.gemini.scan import INLINE_FIELDS, Place, inline_results, operations, plain, take_apart
 
 # Result files live 48 hours from the end of their batch (Files API).
 FILE_LIFE_SECONDS = 48 * 3600
@@ -81,12 +81,20 @@ class _Operation(msgspec.Struct):
     response: msgspec.Raw = msgspec.Raw()
 
 
+class _Page(msgspec.Struct, rename="camel"):
+    operations: list[msgspec.Raw] = []
+    next_page_token: str = ""
+
+
+Body = bytes | bytearray | memoryview
+
 _operation = msgspec.json.Decoder(_Operation)
+_page = msgspec.json.Decoder(_Page)
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def parse_batch(body: bytes | bytearray | memoryview, asked: str = "") -> Batch:
+def parse_batch(body: Body, asked: str = "") -> Batch:
     """A batch from the JSON of its operation. Its id is `asked`, or else what the answer names, which may be anything.
 
     Every spelling that was seen is accepted: BATCH_STATE_* and JOB_STATE_*, the output at `response` and at
@@ -116,6 +124,33 @@ def parse_batch(body: bytes | bytearray | memoryview, asked: str = "") -> Batch:
     )
 
 
+def parse_page(body: bytes | bytearray) -> tuple[list[Body], str]:
+    """The JSON of each operation on a page of the list of batches, and the token of the next page.
+
+    Raises:
+        ValueError: the answer is no such page.
+    """
+    try:
+        try:
+            page = _page.decode(body)
+            return [memoryview(operation) for operation in page.operations], page.next_page_token
+        except RecursionError:
+            scanned = take_apart(bytes(body), operations)
+            token = _page.decode(scanned.outline).next_page_token
+            return [body[start:end] for spans in scanned.elements.values() for start, end in spans], token
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ValueError("no page of batches") from error
+
+
+def parse_listed(body: Body) -> Batch:
+    """A batch from its operation in a list: without its inline results, of which only one batch's at a time are held.
+
+    Raises:
+        Permanent: it is no batch.
+    """
+    return replace(parse_batch(body), inline=None)
+
+
 def timestamp(text: str | None) -> float | None:
     """Seconds since 1970 of an RFC 3339 time with up to nine decimals; None where it is none."""
     if not text:
@@ -127,7 +162,7 @@ def timestamp(text: str | None) -> float | None:
     return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
 
 
-def _read(body: bytes | bytearray | memoryview) -> tuple[_Operation, str | None, list[msgspec.Raw] | None]:
+def _read(body: Body) -> tuple[_Operation, str | None, list[msgspec.Raw] | None]:
     operation = _operation.decode(body)
     _, file, inline = _outputs(operation)
     return operation, file, inline
@@ -136,7 +171,7 @@ def _read(body: bytes | bytearray | memoryview) -> tuple[_Operation, str | None,
 def _read_around_the_results(body: bytes) -> tuple[_Operation, str | None, list[msgspec.Raw] | None]:
     """An operation with an inline result that nests too deep for the decoder: that result alone is invalid."""
     try:
-        scanned = take_apart(body)
+        scanned = take_apart(body, inline_results)
         operation = _operation.decode(scanned.outline)
         place, file, inline = _outputs(operation)
     except (msgspec.MsgspecError, RecursionError, ValueError):

@@ -4,27 +4,18 @@ import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
-import msgspec
-
 from workers.errors import GeminiUnavailable, Permanent
 from workers.gemini import files
 from workers.gemini.access import Access
-from workers.gemini.batches import Batch, parse_batch
+from workers.gemini.batches import Batch, Body, parse_batch, parse_listed, parse_page
 from workers.gemini.files import Download
 from workers.gemini.http import Http, Limits
-from workers.gemini.paging import pages
+from workers.gemini.pace import Pace
+from workers.gemini.paging import listed
 from workers.gemini.statuses import About
 from workers.gemini.webhooks import Webhooks
 
 logger = logging.getLogger("workers")
-
-
-class _Page(msgspec.Struct, rename="camel"):
-    operations: list[msgspec.Raw] = []
-    next_page_token: str = ""
-
-
-_page = msgspec.json.Decoder(_Page)
 
 
 class Gemini:
@@ -49,39 +40,43 @@ class Gemini:
         return parse_batch(self._http.call("GET", f"/v1beta/batches/{batch}", About.BATCH), batch)
 
     def batches(self, page_size: int = 100) -> Iterator[Batch]:
-        """All batches, newest first as Gemini lists them, page by page. Their ids are as Gemini names them: check them.
+        """All batches, newest first as Gemini lists them, page by page, without their inline results.
 
-        Raises as `batch` does.
+        Their ids are as Gemini names them: check them. Raises as `batch` does.
         """
 
-        def fetch(token: str) -> tuple[_Page, str]:
+        def fetch(token: str) -> tuple[Iterator[Batch], str]:
             params = {"pageSize": str(page_size)} | ({"pageToken": token} if token else {})
             content = self._http.call("GET", "/v1beta/batches", About.LIST, params=params)
             try:
-                page = _page.decode(content)
-            except (msgspec.MsgspecError, RecursionError):
+                operations, token = parse_page(content)
+            except ValueError:
                 raise GeminiUnavailable(
                     "Gemini's list of batches could not be read; it is asked for again."
                 ) from None
-            return page, page.next_page_token
+            return _readable(operations), token
 
-        for page in pages("batches", fetch):
-            for operation in page.operations:
-                try:
-                    yield parse_batch(memoryview(operation))
-                except Permanent:
-                    logger.warning("event=unreadable_batch_listed")
+        return listed("batches", fetch)
 
     def download(
-        self, file: str, start: int = 0, etag: str | None = None
+        self, file: str, start: int = 0, etag: str | None = None, pace: Pace | None = None
     ) -> AbstractContextManager[Download]:
         """Stream a result file from byte `start`.
 
         The answer may begin earlier than asked for (`Download.start`) where the server ignores `Range` or the file
-        is no longer the one of `etag`.
+        is no longer the one of `etag`. `pace` is that of an earlier download of the file that broke off.
 
         Raises:
             ResultsGone: 404 or 403, the file's 48 hours are over.
+            TooSlow: it comes below the least rate.
             GeminiUnavailable: anything that can heal, a cut connection included.
         """
-        return files.download(self._http, file, start, etag)
+        return files.download(self._http, file, start, etag, pace)
+
+
+def _readable(operations: list[Body]) -> Iterator[Batch]:
+    for operation in operations:
+        try:
+            yield parse_listed(operation)
+        except Permanent:
+            logger.warning("event=unreadable_batch_listed")

@@ -1,31 +1,56 @@
 """One HTTP client of Gemini: its address, the key in its header, timeouts, and what went wrong as an error of ours.
 
-The only module that reveals the API key. Redirects are not followed, so the key goes to one host.
+The only module that reveals the API key. Redirects are followed where they stay at Gemini's scheme, host and port, so
+the key goes nowhere else.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
-from workers.errors import GeminiUnavailable, WorkerError
+from workers.errors import GeminiUnavailable, TooSlow, WorkerError
 from workers.gemini.access import Access
 from workers.gemini.statuses import About, error_of, quotable
+
+_ERROR_BYTES = 64 << 10
+_ERROR_SECONDS = 5.0
+_REDIRECTS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long Gemini may take, in seconds: to connect, and between two pieces of an answer."""
+    """How long Gemini may take, in seconds.
+
+    `connect`; `read`, between two pieces of an answer; `total`, for a whole answer, and `batch_total`, for that of a
+    batch, which may hold all its results. A download has to come with at least `least_rate` bytes a second, measured
+    over `rate_seconds` of waiting for it.
+    """
 
     connect: float = 10.0
     read: float = 60.0
+    total: float = 120.0
+    batch_total: float = 1800.0
+    least_rate: float = 1024.0
+    rate_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An answer to be streamed. `said` is what an error's body begins with."""
+
+    response: httpx.Response
+    said: bytes
 
 
 class Http:
     """A client for one API key. Build it before forking: its TLS context costs 15 to 28 ms."""
 
     def __init__(self, access: Access, limits: Limits) -> None:
+        self.limits = limits
         self._key = access.api_key
         self._client = httpx.Client(
             base_url=access.base_url,
@@ -53,33 +78,51 @@ class Http:
         Raises:
             WorkerError: as `workers.gemini.statuses` says; `GeminiUnavailable` where there is no answer.
         """
+        seconds = self.limits.batch_total if about is About.BATCH else self.limits.total
+        deadline = time.monotonic() + seconds
         content = bytearray()
+        request = self._client.build_request(method, path, params=params, json=body)
         try:
-            with self._client.stream(method, path, params=params, json=body) as answer:
+            with closing(self._send(request)) as answer:
+                if not answer.is_success or (method == "GET" and answer.status_code != 200):
+                    raise self._error(answer, self._beginning(answer), about)
                 # Not `answer.read()`, which holds the pieces and their sum: an inline answer may be large.
                 for chunk in answer.iter_bytes():
                     content += chunk
+                    if time.monotonic() > deadline:
+                        raise TooSlow(
+                            f"Gemini's answer did not come to its end within {seconds:.0f} seconds."
+                        )
         except httpx.HTTPError as error:
             raise self.unreachable(error) from None
-        if not answer.is_success or (method == "GET" and answer.status_code != 200):
-            raise self._error(answer, content, about)
         return content
 
-    def open(self, path: str, params: Mapping[str, str], headers: Mapping[str, str]) -> httpx.Response:
-        """An answer to be streamed, whatever its status; it has to be closed. Raises `GeminiUnavailable`."""
+    @contextmanager
+    def open(self, path: str, params: Mapping[str, str], headers: Mapping[str, str]) -> Iterator[Opened]:
+        """An answer to be streamed, whatever its status. Raises `GeminiUnavailable`."""
         request = self._client.build_request("GET", path, params=params, headers=headers)
         try:
-            answer = self._client.send(request, stream=True)
-            if answer.status_code not in {200, 206}:
-                answer.read()
+            answer = self._send(request)
         except httpx.HTTPError as error:
             raise self.unreachable(error) from None
-        return answer
+        with closing(answer):
+            yield Opened(answer, b"" if answer.status_code in {200, 206} else self._beginning(answer))
 
-    def check(self, answer: httpx.Response, about: About) -> None:
+    def check(self, opened: Opened, about: About) -> None:
         """Raises what an opened answer without content stands for."""
-        if answer.status_code not in {200, 206}:
-            raise self._error(answer, answer.content, about)
+        if opened.response.status_code not in {200, 206}:
+            raise self._error(opened.response, opened.said, about)
+
+    def _send(self, request: httpx.Request) -> httpx.Response:
+        """The answer to a request, or to where it is redirected: a download's address is said to be (bifrost #5579)."""
+        for _ in range(_REDIRECTS):
+            answer = self._client.send(request, stream=True)
+            following = answer.next_request
+            if following is None or request.method != "GET" or not _at_one_host(request.url, following.url):
+                return answer
+            answer.close()
+            request = following
+        return self._client.send(request, stream=True)
 
     def unreachable(self, error: httpx.HTTPError) -> GeminiUnavailable:
         name = type(error).__name__
@@ -88,5 +131,19 @@ class Http:
         reason = quotable(str(error), self._key) or name
         return GeminiUnavailable(f"Gemini could not be reached: {reason}.")
 
-    def _error(self, answer: httpx.Response, content: bytes | bytearray, about: About) -> WorkerError:
-        return error_of(answer.status_code, answer.headers, content, about, self._key)
+    def _error(self, answer: httpx.Response, said: bytes, about: About) -> WorkerError:
+        return error_of(answer.status_code, answer.headers, said, about, self._key)
+
+    def _beginning(self, answer: httpx.Response) -> bytes:
+        """What an error's body begins with: enough for its sentence, and no reason to wait for more."""
+        content, deadline = b"", time.monotonic() + min(_ERROR_SECONDS, self.limits.total)
+        with suppress(httpx.HTTPError):
+            for chunk in answer.iter_bytes():
+                content += chunk
+                if len(content) >= _ERROR_BYTES or time.monotonic() > deadline:
+                    break
+        return content
+
+
+def _at_one_host(one: httpx.URL, other: httpx.URL) -> bool:
+    return (one.scheme, one.host, one.port) == (other.scheme, other.host, other.port)

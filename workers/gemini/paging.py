@@ -5,23 +5,25 @@ from typing import TypeVar
 
 from workers.errors import GeminiUnavailable
 
-Page = TypeVar("Page")
+Item = TypeVar("Item")
 
 
-def pages(what: str, fetch: Callable[[str], tuple[Page, str]]) -> Iterator[Page]:
-    """Every page of the list of `what`.
+def listed(what: str, fetch: Callable[[str], tuple[Iterator[Item], str]]) -> Iterator[Item]:
+    """Everything in the list of `what`. Of its pages one at a time is held, and none while the next one is fetched.
 
     Args:
         what: what is listed, in the plural.
-        fetch: gives the page of a token, and the token of the next one; the empty token is the first, and the last.
+        fetch: gives what is on the page of a token, and the token of the next page; the empty one is the first, and
+            the last.
 
     Raises:
         GeminiUnavailable: the list repeats a page, and so would never end.
     """
     token, seen = "", set[str]()
     while True:
-        page, token = fetch(token)
-        yield page
+        items, token = fetch(token)
+        yield from items
+        del items
         if not token:
             return
         if token in seen:

@@ -1,6 +1,7 @@
-"""Where the inline results stand in a batch's answer: one pass over brackets and strings, however deep. Pure."""
+"""Where the elements of an answer's long arrays stand: one pass over brackets and strings, however deep. Pure."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -8,6 +9,7 @@ import msgspec
 INLINE_FIELDS = {"inlinedresponses", "inlinedembedcontentresponses"}
 
 _PLACES = {("response",), ("metadata", "output")}
+_DEEPEST = 4  # Levels above an array that is looked for, at most.
 # A string whose end is missing goes on to the end of the text; so no byte is looked at twice.
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?P<end>")?'
 _TOKEN = re.compile(_STRING + rb"|[\[\]{}:,]", re.DOTALL)
@@ -22,8 +24,8 @@ Span = tuple[int, int]
 class Scanned:
     """An answer taken apart.
 
-    `outline` is the answer with its arrays of inline results emptied; `elements` says where the elements of each
-    stood, by the place of the object that holds them.
+    `outline` is the answer with the arrays that were looked for emptied; `elements` says where the elements of each
+    stood, by its place.
     """
 
     outline: bytes = b""
@@ -35,8 +37,12 @@ def plain(name: str) -> str:
     return name.replace("_", "").lower()
 
 
-def take_apart(body: bytes) -> Scanned:
-    """Find the inline results in JSON text, which may nest deeper than a decoder goes.
+def take_apart(body: bytes, place_of: Callable[[list[str]], Place | None]) -> Scanned:
+    """Find arrays in JSON text, which may nest deeper than a decoder goes.
+
+    Args:
+        body: JSON that need not be valid.
+        place_of: the place of an array that is looked for, by the names of the members that lead to it; else None.
 
     Raises:
         ValueError: the text is cut, or its strings or brackets don't fit together.
@@ -54,7 +60,7 @@ def take_apart(body: bytes) -> Scanned:
                 name = msgspec.json.decode(body[slice(*string)], type=str)
             case b",":
                 name = ""
-            case b"[" if place := _place([*path[1:], name]):
+            case b"[" if len(path) <= _DEEPEST and (place := place_of([*path[1:], name])):
                 scanned.elements[place], at = _elements(body, start)
                 scanned.outline += body[kept:start] + b"[]"
                 kept = at
@@ -71,8 +77,13 @@ def take_apart(body: bytes) -> Scanned:
     return scanned
 
 
-def _place(path: list[str]) -> Place | None:
-    """Which output has its array of inline results at this path: in one field of that name, or in two."""
+def operations(path: list[str]) -> Place | None:
+    """The operations of a page of the list of batches."""
+    return ("operations",) if path == ["operations"] else None
+
+
+def inline_results(path: list[str]) -> Place | None:
+    """The output whose inline results are at this path: in one field of that name, or in two."""
     for inner in (1, 2):
         place, fields = tuple(path[:-inner]), path[-inner:]
         if place in _PLACES and all(plain(each) in INLINE_FIELDS for each in fields):

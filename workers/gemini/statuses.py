@@ -3,15 +3,39 @@
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
 import msgspec
 
-from workers.errors import GeminiUnavailable, KeyRefused, Permanent, ResultsGone, Unreadable, WorkerError
+from workers.errors import (
+    GeminiUnavailable,
+    KeyRefused,
+    Permanent,
+    Refused,
+    ResultsGone,
+    Unreadable,
+    WorkerError,
+)
 from workers.gemini.access import Secret
 
-_HEALS = {408, 425, 429, 500, 502, 503, 504}
+# All that is known not to heal. Everything else can: a 499 comes to clients that cancelled nothing (gemini-cli #20309),
+# proxies add 520 to 530, and whoever mends a gateway mends its redirects.
+_FINAL = {
+    400,  # the request itself is refused, and the same one will be asked again
+    404,  # of something other than a batch or its file: there is none
+    405,  # the address does not know the call
+    410,  # gone for good, by its definition
+}
+# Reasons of google.rpc.ErrorInfo and, where there is none (a leaked key: python-genai #1764), words.
+_KEY_REASONS = re.compile(r"API_KEY_.*|CONSUMER_.*|SERVICE_DISABLED|BILLING_DISABLED|USER_PROJECT_DENIED")
+_KEY_WORDS = re.compile(
+    r"\bapi[ _-]?key|\bleaked\b|\bsuspended\b|\bdisabled\b|\bblocked\b|\breferr?er\b|\bip address"
+    r"|\bunregistered callers|\bbilling\b|\bnot been used in project|\bproject has been denied",
+    re.IGNORECASE,
+)
+_FILE_WORDS = re.compile(r"\bfile\b", re.IGNORECASE)
 _READ_CHARACTERS = 10_000
 _SAID_CHARACTERS = 300
 
@@ -25,35 +49,55 @@ class About(StrEnum):
     WEBHOOK = "webhook"
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What Gemini itself says in an error, as far as it says anything."""
+
+    message: str = ""
+    status: str = ""
+    reasons: tuple[str, ...] = ()
+
+
 def error_of(
-    status: int, headers: Mapping[str, str], content: bytes | bytearray, about: About, key: Secret
+    status: int, headers: Mapping[str, str], content: bytes, about: About, key: Secret
 ) -> WorkerError:
     """The error that an answer other than 200 stands for. Its sentence quotes Gemini's own, never the `key`."""
-    said = _said(content, key)
-    quoted = f": {said.rstrip('.')}." if said else "."
-    key_refused = KeyRefused(f"Gemini refused the API key ({status}), check GEMINI_API_KEY{quoted}")
-    if _is_about_the_key(status, content):
-        return key_refused
+    said = _said(content)
+    words = quotable(said.message, key).rstrip(".")
+    quoted = f": {words}." if words else "."
+    if _is_about_the_key(status, said, content) or (status == 403 and about in {About.LIST, About.WEBHOOK}):
+        return KeyRefused(f"Gemini refused the API key ({status}), check GEMINI_API_KEY{quoted}")
     match status, about:
         case 403 | 404, About.BATCH:
             return Unreadable("This key can't read the batch: it is another project's, revoked or deleted.")
-        case 403 | 404, About.FILE:
-            return ResultsGone("The result file is gone: Gemini keeps results for 48 hours only.")
+        case 404, About.FILE:
+            return ResultsGone("The result file is gone: Gemini has deleted it.")
+        case 403, About.FILE if _FILE_WORDS.search(said.message):
+            return ResultsGone(f"The result file is gone, or not this key's (403){quoted}")
         case 403, _:
-            return key_refused
-        case 404, _:
-            sentence = f"Gemini knows no such {about} (404){quoted}"
-        case 409, _:
-            sentence = f"Gemini refused it as a conflict with what exists (409){quoted}"
-        case 429, _:
-            sentence = f"Gemini's rate limit is reached (429): try again later{quoted}"
+            return Refused(f"Gemini refuses the {about} (403){quoted}")
+    sentence = _sentence(status, about, quoted)
+    if status in _FINAL and said.status != "FAILED_PRECONDITION":
+        return Permanent(sentence)
+    return GeminiUnavailable(sentence, _retry_after(headers))
+
+
+def _sentence(status: int, about: About, quoted: str) -> str:
+    match status:
+        case 404:
+            return f"Gemini knows no such {about} (404){quoted}"
+        case 409:
+            return f"Gemini refused it as a conflict with what exists (409){quoted}"
+        case 429:
+            return f"Gemini's rate limit is reached (429): try again later{quoted}"
+        case 301 | 302 | 303 | 307 | 308:
+            return f"Gemini's address redirects ({status}): check GOOGLE_GEMINI_BASE_URL."
         case _ if status >= 500:
-            sentence = f"Gemini is in trouble ({status}): try again later{quoted}"
-        case _ if 300 <= status < 400:
-            sentence = f"Gemini's address redirects ({status}): check GOOGLE_GEMINI_BASE_URL."
+            return f"Gemini is in trouble ({status}): try again later{quoted}"
+        case _ if status < 400:
+            return f"Gemini answered {status}, which is no answer to the call."
         case _:
-            sentence = f"Gemini refused the call ({status}){quoted}"
-    return GeminiUnavailable(sentence, _retry_after(headers)) if status in _HEALS else Permanent(sentence)
+            return f"Gemini refused the call ({status}){quoted}"
 
 
 def quotable(text: str, key: Secret) -> str:
@@ -62,17 +106,28 @@ def quotable(text: str, key: Secret) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_SAID_CHARACTERS]
 
 
-def _is_about_the_key(status: int, content: bytes | bytearray) -> bool:
-    """401, and the 400 that Gemini gives for a key it does not know (reason API_KEY_INVALID)."""
-    return status == 401 or (status in {400, 403} and b"API_KEY_INVALID" in content)
+def _is_about_the_key(status: int, said: _Said, content: bytes) -> bool:
+    """Whether the key is refused, whatever was asked for: a 401, a 400 for one that Gemini does not know, a 403."""
+    if status == 401 or (status in {400, 403} and b"API_KEY_INVALID" in content):
+        return True
+    return status == 403 and (
+        any(_KEY_REASONS.fullmatch(reason) for reason in said.reasons)
+        or _KEY_WORDS.search(said.message) is not None
+    )
 
 
-def _said(content: bytes | bytearray, key: Secret) -> str:
-    """Gemini's own sentence in an error; empty where there is none."""
+def _said(content: bytes) -> _Said:
     try:
-        return quotable(str(msgspec.json.decode(content)["error"]["message"]), key)
-    except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, TypeError, RecursionError):
-        return ""
+        answer = msgspec.json.decode(content)
+        error = (answer[0] if isinstance(answer, list) else answer)["error"]
+        details = error.get("details") or []
+        return _Said(
+            str(error.get("message") or ""),
+            str(error.get("status") or ""),
+            tuple(str(detail.get("reason")) for detail in details if isinstance(detail, dict)),
+        )
+    except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, TypeError, AttributeError, RecursionError):
+        return _Said()
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -16,7 +16,7 @@ import msgspec
 from workers.errors import GeminiUnavailable, Permanent
 from workers.gemini.access import Secret
 from workers.gemini.http import Http
-from workers.gemini.paging import pages
+from workers.gemini.paging import listed
 from workers.gemini.statuses import About
 
 ENABLED = "enabled"
@@ -101,13 +101,12 @@ class Webhooks:
     def list(self) -> Iterator[Webhook]:
         """All webhooks of the project, page by page."""
 
-        def fetch(token: str) -> tuple[Sequence[Webhook], str]:
+        def fetch(token: str) -> tuple[Iterator[Webhook], str]:
             params = {"page_size": str(_PAGE_SIZE)} | ({"page_token": token} if token else {})
             page = self._call("GET", _ALL, _Page, params=params, about=About.LIST)
-            return page.webhooks, page.next_page_token
+            return iter(page.webhooks), page.next_page_token
 
-        for page in pages("webhooks", fetch):
-            yield from page
+        return listed("webhooks", fetch)
 
     def get(self, webhook_id: str) -> Webhook:
         return self._call("GET", _path(webhook_id), Webhook)

@@ -1,20 +1,34 @@
 """Gemini's answers as they were documented, as they were seen, and as nobody should send them."""
 
+import json
 import socket
 import time
-from collections.abc import Iterator
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import pytest
 
 from tests.support.deployment import result_line
 from tests.support.gemini import Gemini as Emulator
 from tests.support.scripted import Answer, Asked, Scripted, scripted
-from workers.errors import GeminiUnavailable, KeyRefused, Permanent, ResultsGone, Unreadable, WorkerError
+from workers.errors import (
+    GeminiUnavailable,
+    KeyRefused,
+    Permanent,
+    Refused,
+    ResultsGone,
+    TooSlow,
+    Unreadable,
+    WorkerError,
+)
 from workers.gemini.access import Access, Secret
 from workers.gemini.client import Gemini
 from workers.gemini.http import Limits
+from workers.sources import FileSource
 
 KEY = "AIza-very-secret"
 FILE = "files/batch-abc"
@@ -39,6 +53,22 @@ def emulated(gemini: Emulator) -> Iterator[Gemini]:
     client = Gemini(Access(gemini.url, Secret(gemini.api_key)))
     yield client
     client.close()
+
+
+@contextmanager
+def traced() -> Iterator[Callable[[], tuple[int, int]]]:
+    """Gives how many bytes were allocated since the start, and are still held, and the most there ever were."""
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+
+    def memory() -> tuple[int, int]:
+        held, peak = tracemalloc.get_traced_memory()
+        return held - before, peak - before
+
+    try:
+        yield memory
+    finally:
+        tracemalloc.stop()
 
 
 def read(client: Gemini, file: str = FILE, start: int = 0, etag: str | None = None) -> bytes:
@@ -91,7 +121,13 @@ def test_a_refused_key_is_told_from_a_batch_that_is_not_ours(
         read(client)
 
 
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize(
+    "status",
+    [
+        *(408, 425, 429, 500, 502, 503, 504, 402, 406, 409, 411, 412, 418, 421, 423, 428, 431, 451, 499),
+        *(501, 505, 507, 508, 509, 511, *range(520, 531), 598, 599, 999),
+    ],
+)
 def test_trouble_that_passes_can_heal(server: Scripted, client: Gemini, status: int) -> None:
     server.answer = lambda _: Answer(status, b"busy", {"Retry-After": "17"})
 
@@ -101,12 +137,96 @@ def test_trouble_that_passes_can_heal(server: Scripted, client: Gemini, status: 
         assert caught.value.retry_after == 17
 
 
-@pytest.mark.parametrize("status", [204, 301, 302, 307, 308, 304, 400, 405, 409, 410, 418, 501, 505])
-def test_other_answers_are_final(server: Scripted, client: Gemini, status: int) -> None:
+@pytest.mark.parametrize("status", [201, 204, 206, 300, 301, 302, 304, 307, 308])
+def test_what_is_no_answer_to_the_call_can_heal(server: Scripted, client: Gemini, status: int) -> None:
     server.answer = lambda _: Answer(status, b"")
 
-    with pytest.raises(Permanent, match=str(status)):
+    for call in (lambda: client.batch("abc"), lambda: list(client.batches())):
+        with pytest.raises(GeminiUnavailable, match=str(status)):
+            call()
+
+
+@pytest.mark.parametrize("status", [400, 405, 410])
+def test_what_is_known_not_to_heal_is_final(server: Scripted, client: Gemini, status: int) -> None:
+    server.answer = lambda _: Answer(status, b"")
+
+    for call in (lambda: client.batch("abc"), lambda: list(client.batches()), lambda: read(client)):
+        with pytest.raises(Permanent, match=str(status)):
+            call()
+
+
+def test_a_precondition_that_fails_is_none_of_the_requests_faults(server: Scripted, client: Gemini) -> None:
+    error = {"code": 400, "message": "User location is not supported.", "status": "FAILED_PRECONDITION"}
+    server.answer = lambda _: Answer(400, json.dumps({"error": error}).encode())
+
+    with pytest.raises(GeminiUnavailable, match="User location is not supported"):
         client.batch("abc")
+
+
+ERRORS = json.loads((Path(__file__).parent / "errors.json").read_text())
+ABOUT_THE_KEY = {name: error for name, error in ERRORS.items() if name not in {"file_gone", "cancelled_499"}}
+
+
+@pytest.mark.parametrize("name", ABOUT_THE_KEY)
+@pytest.mark.parametrize("details", [True, False])
+def test_a_403_about_the_key_says_so_in_geminis_words_whatever_was_asked_for(
+    server: Scripted, client: Gemini, name: str, details: bool
+) -> None:
+    error = dict(ABOUT_THE_KEY[name]["error"])
+    if not details:
+        error.pop("details", None)
+    server.answer = lambda _: Answer(403, json.dumps({"error": error}).encode())
+
+    for call in (lambda: client.batch("abc"), lambda: list(client.batches()), lambda: read(client)):
+        with pytest.raises(KeyRefused) as caught:
+            call()
+        assert error["message"].rstrip(".") in str(caught.value)
+        assert not isinstance(caught.value, Permanent | Unreadable)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["API_KEY_HTTP_REFERRER_BLOCKED", "API_KEY_NEW_OF_ITS_KIND", "BILLING_DISABLED", "CONSUMER_INVALID"],
+)
+def test_a_reason_about_the_key_needs_no_words(server: Scripted, client: Gemini, reason: str) -> None:
+    error = {"error": {"code": 403, "message": "No.", "details": [{"x": 1}, 2, {"reason": reason}]}}
+    server.answer = lambda _: Answer(403, json.dumps(error).encode())
+
+    for call in (lambda: client.batch("abc"), lambda: read(client)):
+        with pytest.raises(KeyRefused):
+            call()
+
+
+def test_a_key_that_dies_in_mid_download_does_not_make_its_results_gone(
+    server: Scripted, client: Gemini
+) -> None:
+    leaked = json.dumps(ERRORS["leaked"]).encode()
+    server.answer = lambda _: Answer(body=b"abc", cut=1) if len(server.asked) == 1 else Answer(403, leaked)
+
+    with FileSource(client, FILE).open(0, None) as opened, pytest.raises(KeyRefused, match="leaked"):
+        list(opened.chunks)
+
+
+def test_an_error_of_geminis_in_a_list_is_read_too(server: Scripted, client: Gemini) -> None:
+    server.answer = lambda _: Answer(403, json.dumps([ERRORS["leaked"]]).encode())
+
+    with pytest.raises(KeyRefused, match="leaked"):
+        client.batch("abc")
+
+
+def test_what_gemini_says_is_quoted_printable_bounded_and_without_the_key(
+    server: Scripted, client: Gemini
+) -> None:
+    message = f"API key {KEY} was\x1b]0;x\x07 \u202e refused.\n" + "x" * 10_000
+    server.answer = lambda _: Answer(403, json.dumps({"error": {"message": message}}).encode())
+
+    with pytest.raises(KeyRefused) as caught:
+        client.batch("abc")
+
+    said = str(caught.value)
+    assert "API key *** was" in said
+    assert said.isprintable()
+    assert len(said) < 500
 
 
 @pytest.mark.parametrize(
@@ -148,20 +268,80 @@ def test_how_long_to_wait_may_be_a_date(server: Scripted, client: Gemini) -> Non
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-@pytest.mark.parametrize("same_host", [True, False])
-def test_a_redirect_is_not_followed_with_the_key(
-    server: Scripted, client: Gemini, status: int, same_host: bool
+@pytest.mark.parametrize(
+    "host", ["http://127.0.0.1:{port}", "//localhost:{port}", "https://127.0.0.1:{port}"]
+)
+def test_a_redirect_to_another_host_port_or_scheme_is_not_followed(
+    server: Scripted, client: Gemini, status: int, host: str
 ) -> None:
     with scripted() as other:
-        where = server if same_host else other
-        server.answer = lambda _: Answer(status, headers={"Location": f"{where.url}/elsewhere"})
+        elsewhere = other if host.startswith("http:") else server
+        location = host.format(port=elsewhere.url.rsplit(":", 1)[1]) + "/elsewhere"
+        server.answer = lambda _: Answer(status, headers={"Location": location})
 
         for call in (lambda: client.batch("abc"), lambda: read(client)):
-            with pytest.raises(Permanent):
+            with pytest.raises(GeminiUnavailable, match="redirects"):
                 call()
 
         assert not other.asked
         assert "/elsewhere" not in {asked.path for asked in server.asked}
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("host", ["", "{url}"])
+def test_a_redirect_that_stays_where_it_is_is_followed_for_the_answer_behind_it(
+    server: Scripted, client: Gemini, status: int, host: str
+) -> None:
+    def answer(asked: Asked) -> Answer:
+        if "elsewhere" in asked.path:
+            return Answer(body=b'{"name":"batches/abc"}')
+        return Answer(status, headers={"Location": host.format(url=server.url) + "/elsewhere?alt=media"})
+
+    server.answer = answer
+
+    assert client.batch("abc").id == "abc"
+    assert read(client, start=5, etag='"v1"') == b'{"name":"batches/abc"}'
+    assert server.asked[-1].path == "/elsewhere?alt=media"
+    assert server.asked[-1].headers["x-goog-api-key"] == KEY
+    assert server.asked[-1].headers["range"] == "bytes=5-"
+
+
+def test_a_redirect_behind_which_a_file_is_gone_says_so(server: Scripted, client: Gemini) -> None:
+    server.answer = lambda asked: (
+        Answer(404) if asked.path == "/gone" else Answer(302, headers={"Location": "/gone"})
+    )
+
+    with pytest.raises(ResultsGone):
+        read(client)
+
+
+def test_redirects_in_a_circle_end(server: Scripted, client: Gemini) -> None:
+    server.answer = lambda _: Answer(302, headers={"Location": "/again"})
+
+    with pytest.raises(GeminiUnavailable, match="redirects"):
+        client.batch("abc")
+
+    assert len(server.asked) < 6
+
+
+def test_a_call_that_changes_something_is_not_redirected(server: Scripted, client: Gemini) -> None:
+    server.answer = lambda _: Answer(307, headers={"Location": "/again"})
+
+    with pytest.raises(GeminiUnavailable, match="redirects"):
+        client.webhooks.ping("hook")
+
+    assert [asked.path for asked in server.asked] == ["/v1beta/webhooks/hook:ping"]
+
+
+@pytest.mark.parametrize(
+    "location", ["", "http://[", "\\\\", "http://:0/x", "file:///etc/passwd", "x" * 3000]
+)
+def test_a_redirect_to_nowhere_can_heal(server: Scripted, client: Gemini, location: str) -> None:
+    server.answer = lambda _: Answer(302, headers={"Location": location})
+
+    for call in (lambda: client.batch("abc"), lambda: read(client)):
+        with pytest.raises(GeminiUnavailable):
+            call()
 
 
 def test_nobody_at_the_address_can_heal() -> None:
@@ -185,6 +365,34 @@ def test_silence_can_heal() -> None:
             with pytest.raises(GeminiUnavailable, match="ReadTimeout"):
                 call()
         client.close()
+
+
+def test_an_answer_that_trickles_is_given_up(server: Scripted) -> None:
+    server.answer = lambda _: Answer(body=b"{" + b" " * 1000 + b"}", drip=0.02)
+
+    with closing(Gemini(Access(server.url, Secret(KEY)), Limits(total=0.3, batch_total=0.3))) as client:
+        for call in (
+            lambda: client.batch("abc"),
+            lambda: list(client.batches()),
+            lambda: list(client.webhooks.list()),
+        ):
+            begun = time.monotonic()
+            with pytest.raises(GeminiUnavailable, match="did not come to its end"):
+                call()
+            assert time.monotonic() - begun < 3
+
+
+def test_an_error_that_trickles_or_does_not_end_is_one_all_the_same(server: Scripted) -> None:
+    with closing(Gemini(Access(server.url, Secret(KEY)), Limits(total=0.3, batch_total=0.3))) as client:
+        for answer in (
+            Answer(503, b"x" * 1000, drip=0.02),
+            Answer(503, b"x" * 50_000_000, cut=40_000_000),
+        ):
+            server.answer = lambda _, answer=answer: answer  # type: ignore[misc]
+            for call in (lambda: client.batch("abc"), lambda: read(client)):
+                with traced() as memory, pytest.raises(GeminiUnavailable, match="503"):
+                    call()
+                assert memory()[1] < 5_000_000
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate"])
@@ -227,6 +435,54 @@ def test_a_list_that_can_not_be_read_can_heal(server: Scripted, client: Gemini, 
 
     with pytest.raises(GeminiUnavailable, match="list of batches"):
         list(client.batches())
+
+
+def test_a_list_whose_token_repeats_ends_with_an_error(server: Scripted, client: Gemini) -> None:
+    server.answer = lambda _: Answer(body=b'{"operations":[{"name":"batches/abc"}],"nextPageToken":"again"}')
+
+    found = client.batches()
+
+    assert [next(found).id, next(found).id] == ["abc", "abc"]
+    with pytest.raises(GeminiUnavailable, match="does not end"):
+        next(found)
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("output", ["response", "metadata"])
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_listed_batch_keeps_no_inline_results(
+    server: Scripted, client: Gemini, output: str, deep: bool
+) -> None:
+    element = b"[" * 10_000 + b"]" * 10_000 if deep else b'{"response":{}}'
+    inline = b'{"inlinedResponses":{"inlinedResponses":[%b]}}' % element
+    told = b'"metadata":{"output":%b}' % inline if output == "metadata" else b'"response":' + inline
+    server.answer = lambda _: Answer(body=b'{"operations":[{"name":"batches/abc","done":true,%b}]}' % told)
+
+    (batch,) = client.batches()
+
+    assert (batch.id, batch.state, batch.inline) == ("abc", "succeeded", None)
+
+
+def test_listing_holds_no_more_than_a_page_and_what_was_listed_next_to_nothing(
+    server: Scripted, client: Gemini
+) -> None:
+    element = json.dumps({"response": {"text": "x" * 1_000_000}}).encode()
+    operation = b'{"name":"batches/abc","response":{"inlinedResponses":{"inlinedResponses":[%b]}}}' % element
+
+    def answer(_: Asked) -> Answer:
+        page = len(server.asked)
+        token = b'"%d"' % page if page < 4 else b'""'
+        return Answer(body=b'{"operations":[%b],"nextPageToken":%b}' % (b",".join([operation] * 10), token))
+
+    server.answer = answer
+
+    with traced() as memory:
+        listed = list(client.batches())
+        held, peak = memory()
+
+    assert len(listed) == 40
+    assert held < 1_000_000
+    assert peak < 35_000_000
 
 
 # The result file.
@@ -312,16 +568,30 @@ def test_an_expired_file_is_gone_for_good(
     name, _ = file
     gemini.expire_output(name.removeprefix("files/batch-"))
 
-    with pytest.raises(ResultsGone, match="48 hours"):
+    with pytest.raises(ResultsGone, match="is gone"):
         read(emulated, name)
 
 
-@pytest.mark.parametrize("status", [403, 404])
-def test_a_file_that_is_refused_is_gone_for_good(server: Scripted, client: Gemini, status: int) -> None:
-    server.answer = lambda _: Answer(status)
+@pytest.mark.parametrize("answer", [Answer(404), Answer(403, json.dumps(ERRORS["file_gone"]).encode())])
+def test_a_file_that_is_not_there_or_not_ours_is_gone_for_good(
+    server: Scripted, client: Gemini, answer: Answer
+) -> None:
+    server.answer = lambda _: answer
 
     with pytest.raises(ResultsGone):
         read(client)
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>no</html>", b'{"error":{"message":"The caller may not."}}'])
+def test_a_file_that_is_refused_without_saying_why_is_not_known_to_be_gone(
+    server: Scripted, client: Gemini, body: bytes
+) -> None:
+    server.answer = lambda _: Answer(403, body)
+
+    with pytest.raises(Refused) as caught:
+        read(client)
+
+    assert not isinstance(caught.value, Unreadable | KeyRefused)
 
 
 @pytest.mark.parametrize("chunked", [True, False])
@@ -422,6 +692,36 @@ def test_a_file_may_be_named_with_or_without_its_collection(
 
     assert read(client, name) == b"x"
     assert server.asked[0].path == "/download/v1beta/files/batch-abc:download?alt=media"
+
+
+def test_a_download_that_trickles_is_given_up_and_what_came_is_kept(server: Scripted) -> None:
+    server.answer = lambda _: Answer(body=b"x" * 10_000, drip=0.02)
+    limits = Limits(least_rate=500, rate_seconds=0.5)
+
+    got, begun = b"", time.monotonic()
+    with (  # noqa: PT012
+        closing(Gemini(Access(server.url, Secret(KEY)), limits)) as client,
+        client.download(FILE) as download,
+        pytest.raises(TooSlow, match="too slowly"),
+    ):
+        for chunk in download.chunks:
+            got += chunk
+
+    assert set(got) == {ord("x")}
+    assert time.monotonic() - begun < 5
+
+
+def test_who_takes_the_chunks_may_be_slower_than_the_least_rate(server: Scripted) -> None:
+    server.answer = lambda _: Answer(body=b"x" * 3_000_000)
+    limits = Limits(least_rate=100_000_000, rate_seconds=0.3)
+
+    with (
+        closing(Gemini(Access(server.url, Secret(KEY)), limits)) as client,
+        client.download(FILE) as download,
+    ):
+        next(download.chunks)
+        time.sleep(0.4)
+        assert sum(len(chunk) for chunk in download.chunks) > 2_000_000
 
 
 def test_a_download_that_is_left_early_leaves_the_client_usable(server: Scripted, client: Gemini) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.gemini.scan import take_apart
+from workers.gemini.scan import inline_results, take_apart
 
 STRINGS = st.sampled_from(['"', "\\", "]", "}", "[", "{", ",", ":", " ", '\\"', "", "é", "a b"]) | st.text(
     max_size=4
@@ -22,7 +22,7 @@ INLINE = st.sampled_from(["inlinedResponses", "inlined_responses", "inlinedEmbed
 
 
 def taken(body: bytes) -> tuple[Any, dict[tuple[str, ...], list[Any]]]:
-    scanned = take_apart(body)
+    scanned = take_apart(body, inline_results)
     return json.loads(scanned.outline), {
         place: [json.loads(body[start:end]) for start, end in spans]
         for place, spans in scanned.elements.items()
@@ -51,7 +51,7 @@ def test_the_elements_are_those_that_a_decoder_finds(
 def test_an_answer_without_inline_results_stays_as_it_is(other: Any) -> None:
     body = json.dumps({"response": {"responsesFile": other}, "inlinedResponses": [other]}).encode()
 
-    scanned = take_apart(body)
+    scanned = take_apart(body, inline_results)
 
     assert (scanned.outline, scanned.elements) == (body, {})
 
@@ -59,7 +59,7 @@ def test_an_answer_without_inline_results_stays_as_it_is(other: Any) -> None:
 def test_depth_is_no_limit() -> None:
     deep = b"[" * 100_000 + b"]" * 100_000
 
-    scanned = take_apart(b'{"response":{"inlinedResponses":[' + deep + b", 1 ]}}")
+    scanned = take_apart(b'{"response":{"inlinedResponses":[' + deep + b", 1 ]}}", inline_results)
 
     assert scanned.outline == b'{"response":{"inlinedResponses":[]}}'
     assert [end - start for start, end in scanned.elements["response",]] == [200_000, 1]
@@ -67,7 +67,9 @@ def test_depth_is_no_limit() -> None:
 
 @pytest.mark.parametrize("elements", [b"[]", b"[ \n]"])
 def test_no_elements_are_none(elements: bytes) -> None:
-    assert take_apart(b'{"response":{"inlinedResponses":' + elements + b"}}").elements == {("response",): []}
+    assert take_apart(b'{"response":{"inlinedResponses":' + elements + b"}}", inline_results).elements == {
+        ("response",): []
+    }
 
 
 @pytest.mark.parametrize(
@@ -81,11 +83,17 @@ def test_no_elements_are_none(elements: bytes) -> None:
 )
 def test_what_is_cut_or_does_not_fit_together_is_refused(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"closed|missing"):
-        take_apart(body)
+        take_apart(body, inline_results)
 
 
 @pytest.mark.timeout(10)
-@pytest.mark.parametrize("body", [b'"' + b'\\"' * 2_000_000, b'{"a":"' + b"[" * 4_000_000, b'"' * 2_000_000])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b'"' + b'\\"' * 2_000_000, b'{"a":"' + b"[" * 4_000_000, b'"' * 2_000_000),
+        *(b"[" * 1_000_000, b'{"a":' * 1_000_000, b"[" * 1_000_000 + b"]" * 1_000_000),
+    ],
+)
 def test_no_bytes_make_it_slow(body: bytes) -> None:
     with contextlib.suppress(ValueError):
-        take_apart(body)
+        take_apart(body, inline_results)

@@ -216,8 +216,8 @@ def test_an_answer_that_is_not_understood_is_an_error(
         gemini.get("hook1")
 
 
-def test_a_redirect_is_not_followed(scripted: Scripted, gemini: Webhooks) -> None:
-    scripted.will_answer(307, location=f"{scripted.url}/elsewhere")
+def test_a_redirect_to_another_host_is_not_followed(scripted: Scripted, gemini: Webhooks) -> None:
+    scripted.will_answer(307, location=f"{scripted.url.replace('127.0.0.1', 'localhost')}/elsewhere")
     with pytest.raises(WorkerError, match="redirects \\(307\\)"):
         gemini.get("hook1")
     assert len(scripted.requests) == 1
