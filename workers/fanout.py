@@ -120,7 +120,7 @@ def _write(
         for medium in rendered.media:
             sink.put(medium.object_name, medium.data, medium.mime_type)
         if objects:
-            sink.put(f"{layout.OUTPUTS}/{rendered.name}.json", rendered.document, layout.JSON)
+            sink.put(rendered.object_name, rendered.document, layout.JSON)
         if table is not None:
             table.add(rendered, line.offset, line.length)
         group.append(rendered)

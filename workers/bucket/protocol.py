@@ -58,6 +58,10 @@ class Bucket(Protocol):
         """Where it is, for people: no credentials."""
 
     @property
+    def concurrency(self) -> int:
+        """How many small objects are best written, or read, at once."""
+
+    @property
     def ignores_case(self) -> bool:
         """Whether `a` and `A` are the same object, as in a folder on some file systems."""
 

@@ -95,7 +95,7 @@ def manifest_line(rendered: Rendered, part: str, offset: int, length: int, *, ha
         rendered.head,
         rendered.facts,
         b"" if rendered.error is None else b',"error":' + rendered.error,
-        b'"outputs/%b.json"' % rendered.name.encode() if has_object else b"null",
+        b'"%b"' % rendered.object_name.encode() if has_object else b"null",
         _encode(part),
         offset,
         length,

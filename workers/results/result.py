@@ -63,8 +63,13 @@ class Rendered(Struct, frozen=True, gc=False):
     pieces: list[memoryview | bytes]
 
     @property
+    def object_name(self) -> str:
+        """`outputs/<name>.json`, relative to the batch's folder."""
+        return f"outputs/{self.name}.json"
+
+    @property
     def document(self) -> bytes:
-        """The bytes of `outputs/<name>.json`."""
+        """The bytes of that object."""
         label, pieces = (b',"response":', self.pieces) if self.error is None else (b',"error":', [self.error])
         return b"".join((self.head, b',"text":', *_joined(self.texts), self.facts, label, *pieces, b"}"))
 

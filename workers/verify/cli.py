@@ -49,12 +49,16 @@ _EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=_FILE,
     help="Write the lines of --input that have no good answer here, ready to be submitted.",
 )
+@click.option("--quick", is_flag=True, help="Compare sizes of outputs, media and tables, not their contents.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def verify_batch(batch: str, requests: Path | None, resubmit: Path | None, *, as_json: bool) -> None:
+def verify_batch(
+    batch: str, requests: Path | None, resubmit: Path | None, *, quick: bool, as_json: bool
+) -> None:
     """Check a batch in the bucket, object by object, and against your requests.
 
-    Reads everything again: raw parts and their hashes, each line of the manifest against its raw line, the
-    presence and size of each object. Needs STORAGE_URL only, and changes nothing in the bucket.
+    Reads everything again: raw parts and their hashes, each line of the manifest and each output and medium
+    against its raw line, each table. With --quick, outputs, media and tables are looked at from outside: a few
+    requests in place of one for each. Needs STORAGE_URL only, and changes nothing in the bucket.
 
     With --input, says which requests are unanswered, failed, invalid, or answered more often than asked. A key
     that stands in several requests is matched by count, good answers to the first of them.
@@ -67,7 +71,9 @@ def verify_batch(batch: str, requests: Path | None, resubmit: Path | None, *, as
     with told():
         bucket = open_bucket(storage_url(os.environ), os.environ)
         with _Bar() as bar:
-            report = verify(bucket, identifier, requests=requests, resubmit=resubmit, stage=bar.stage)
+            report = verify(
+                bucket, identifier, requests=requests, resubmit=resubmit, stage=bar.stage, quick=quick
+            )
     if as_json:
         click.echo(msgspec.json.encode(_document(report)).decode())
     else:

@@ -12,16 +12,17 @@ from typing import IO
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket, MissingObject
 from workers.results.answers import USAGE_FIELDS
-from workers.results.documents import Entry, manifest_line, read
+from workers.results.documents import manifest_line
 from workers.results.keys import KeyCounter, digest
 from workers.results.lines import lines
-from workers.results.result import oversized, parse, render
-from workers.results.tally import Tally, tally_of
+from workers.results.result import Rendered, oversized, parse, render
+from workers.results.tally import Counted, Tally, tally_of
 from workers.summary import Counts, PartSummary, Summary
-from workers.verify import manifest
+from workers.verify import contents, manifest
 from workers.verify.findings import Findings, Kind
-from workers.verify.ledger import Ledger
+from workers.verify.ledger import Held, Ledger
 from workers.verify.manifest import Manifest
+from workers.verify.tables import Table, is_whole, wrong_in
 
 SUMMARY = "batch.json"
 
@@ -31,7 +32,6 @@ Stage = Callable[[str, int | None], Advance]
 
 _CHUNK_BYTES = 1 << 20
 _COUNTED_AT_ONCE = 1000
-_PARQUET_MAGIC = b"PAR1"
 _OF_RESULTS = (f"{layout.OUTPUTS}/", f"{layout.MEDIA}/")
 """Whose objects nobody may call strays, and delete, while some results are unknown."""
 
@@ -48,6 +48,7 @@ class Examination:
         stage: Stage,
         *,
         with_answers: bool,
+        reads_contents: bool,
     ) -> None:
         self.objects = 0
         self.all_results_known = True
@@ -57,10 +58,11 @@ class Examination:
         self._ledger = ledger
         self._stage = stage
         self._with_answers = with_answers
+        self._reads_contents = reads_contents
         self._ignores_case = False
         self._counter = KeyCounter()
         self._tally = Tally()
-        self._uncounted: list[Entry] = []
+        self._uncounted: list[Counted] = []
 
     def run(self, summary: Summary) -> None:
         self._ledger.expect(SUMMARY)
@@ -145,7 +147,8 @@ class Examination:
             rendered = render(parsed, index, self._occurrence(parsed.key))
             expected = manifest_line(rendered, part, line.offset, line.length, has_object=has_objects)[:-1]
             stored.check(expected, index)
-            self._take(read(expected), len(rendered.document) if has_objects else None)
+            self._take(rendered, rendered.key)
+            self._expect_objects(rendered, has_objects=has_objects)
             index += 1
         return index - first
 
@@ -154,25 +157,32 @@ class Examination:
         count = 0
         for entry in stored.entries(end):
             self._occurrence(entry.key)
-            self._take(entry, None)
+            self._take(entry, entry.key)
+            if entry.object:
+                self._ledger.expect(entry.object)
+            for medium in entry.media:
+                if medium.object:
+                    self._ledger.expect(medium.object, medium.bytes)
             count += 1
         return count
 
     def _occurrence(self, key: str | None) -> int:
         return self._counter.number(digest(key, ignores_case=self._ignores_case)).get(0, 1) if key else 1
 
-    def _take(self, entry: Entry, size: int | None) -> None:
-        """What follows from one result: objects, counts, an answer."""
-        if entry.object:
-            self._ledger.expect(entry.object, size)
-        for medium in entry.media:
-            if medium.object:
-                self._ledger.expect(medium.object, medium.bytes)
-        self._uncounted.append(entry)
+    def _expect_objects(self, rendered: Rendered, *, has_objects: bool) -> None:
+        objects = [(medium.object_name, medium.data) for medium in rendered.media]
+        if has_objects:
+            objects.append((rendered.object_name, rendered.document))
+        for name, data in objects:
+            self._ledger.expect(name, len(data), contents.digest(data) if self._reads_contents else None)
+
+    def _take(self, result: Counted, key: str | None) -> None:
+        """What one result adds to the counts, and to the answers."""
+        self._uncounted.append(result)
         if len(self._uncounted) >= _COUNTED_AT_ONCE:
             self._count()
-        if self._with_answers and entry.key:
-            self._ledger.answer(entry.key, entry.status)
+        if self._with_answers and key:
+            self._ledger.answer(key, result.status)
 
     def _count(self) -> None:
         self._tally.add(tally_of(self._uncounted))
@@ -186,13 +196,24 @@ class Examination:
         there = dict(self._bucket.list(layout.inside(self._batch, "dataset")))
         known = f"dataset/ holds {len(there)} of {len(summary.parts)} parts"
         is_partial = any(warning.startswith(known) for warning in summary.warnings)
-        for number in range(len(summary.parts)):
-            relative = layout.dataset_part(number)
-            name = layout.inside(self._batch, relative)
-            if name in there or number in without_objects or (there and not is_partial):
-                self._ledger.expect(relative)
-            if name in there and not _is_parquet(self._bucket, name, there[name]):
-                self._findings.note(Kind.DAMAGED, relative, "is no whole Parquet file")
+        found: list[Table] = []
+        first = 0
+        for number, part in enumerate(summary.parts):
+            table = Table(self._batch, layout.dataset_part(number), part.object, first, part.lines)
+            first += part.lines
+            size = there.get(table.name)
+            if size is not None or number in without_objects or (there and not is_partial):
+                self._ledger.expect(table.object)
+            if size is not None and not is_whole(self._bucket, table, size):
+                self._findings.note(Kind.DAMAGED, table.object, "is no whole Parquet file")
+            elif size is not None and self._reads_contents:
+                found.append(table)
+        if found:
+            advance = self._stage("reading tables", len(found))
+            for table, wrong in wrong_in(self._bucket, found):
+                advance(1)
+                if wrong:
+                    self._findings.note(Kind.DAMAGED, table.object, wrong)
 
     def _examine_objects(self) -> None:
         """What is in the batch's folder against all that is expected by now."""
@@ -202,16 +223,24 @@ class Examination:
             self._ledger.find(name[skipped:], size)
             self.objects += 1
             advance(1)
-        for name, times, expected, found in self._ledger.mismatches():
-            if not times:
-                if self.all_results_known or not name.startswith(_OF_RESULTS):
-                    self._findings.note(Kind.STRAY, name)
-            elif found is None:
-                self._findings.note(Kind.MISSING, name)
-            elif expected not in {None, found}:
-                self._findings.note(Kind.DAMAGED, name, f"has {found} bytes instead of {expected}")
-            else:
-                self._findings.note(Kind.DAMAGED, name, f"is claimed by {times} results")
+        advance = self._stage("reading objects", None)
+        for held, is_same in contents.compared(self._bucket, self._batch, self._ledger.held()):
+            advance(1)
+            self._judge(held, is_same=is_same)
+
+    def _judge(self, held: Held, *, is_same: bool) -> None:
+        name, times, expected, found, _ = held
+        if not times:
+            if self.all_results_known or not name.startswith(_OF_RESULTS):
+                self._findings.note(Kind.STRAY, name)
+        elif found is None:
+            self._findings.note(Kind.MISSING, name)
+        elif expected not in {None, found}:
+            self._findings.note(Kind.DAMAGED, name, f"has {found} bytes instead of {expected}")
+        elif times > 1:
+            self._findings.note(Kind.DAMAGED, name, f"is claimed by {times} results")
+        elif not is_same:
+            self._findings.note(Kind.DAMAGED, name, "differs from what its raw line becomes")
 
     def _examine_work(self) -> None:
         for name, _ in self._bucket.list(layout.work(self._batch)):
@@ -238,13 +267,3 @@ def _differing(tally: Tally, summary: Summary) -> Iterator[str]:
     ):
         if here != there:
             yield name
-
-
-def _is_parquet(bucket: Bucket, name: str, size: int) -> bool:
-    """Whether it begins and ends as Parquet does: what was cut short has no end."""
-    mark = len(_PARQUET_MAGIC)
-    if size < 2 * mark:
-        return False
-    begin = next(bucket.read(name, chunk=mark), b"")
-    end = next(bucket.read(name, chunk=mark, start=size - mark), b"")
-    return begin == end == _PARQUET_MAGIC
