@@ -1,19 +1,21 @@
 """`batch-receiver serve`: settings in, a listening server out."""
 
+import os
 import resource
 import signal
 import socket
-from pathlib import Path
 
 import click
 import uvicorn
 from starlette.applications import Starlette
 
 from receiver import app, logs, settings
+from receiver.command_line import CannotStart
 from receiver.errors import SettingsError
 from receiver.intake import Intake, connect
 from receiver.keyring import Keyring
 from receiver.protocol import limited_to
+from workers.contract.settings import PORT
 
 _BACKLOG = 1024
 _MAX_CONNECTIONS = 4096
@@ -23,14 +25,16 @@ _KEEP_ALIVE_SECONDS = 130
 _GRACE_SECONDS = 5
 
 
-class CannotStart(click.ClickException):
-    exit_code = 2
-
-
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", default=8080, show_default=True, type=click.IntRange(0, 65_535), help="0 takes a free one."
+    "--port",
+    default=PORT.default,
+    envvar=PORT.name,
+    show_default=True,
+    show_envvar=True,
+    type=click.IntRange(0, 65_535),
+    help="0 takes a free one.",
 )
 def serve(host: str, port: int) -> None:
     """Run the webhook endpoint.
@@ -39,7 +43,7 @@ def serve(host: str, port: int) -> None:
     """
     logs.configure()
     try:
-        configured = settings.load(settings.read_environment(Path.cwd()))
+        configured = settings.load(os.environ)
         application = _assemble(configured)
     except SettingsError as error:
         raise CannotStart(str(error)) from None
@@ -100,6 +104,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.bind(address)
     except OSError as error:
         raise click.ClickException(f"Can't listen on {host} port {port}: {error.strerror}.") from None
+    except UnicodeError:
+        raise click.BadParameter("it is no address.", param_hint="--host") from None
     return listener
 
 

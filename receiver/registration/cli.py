@@ -4,6 +4,7 @@
 keeps the signing secret, which Gemini shows only once, out of every terminal.
 """
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,12 +20,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from receiver.errors import ReceiverError
+from receiver import settings
+from receiver.command_line import CannotStart
+from receiver.errors import ReceiverError, SettingsError
 from receiver.registration.gemini_access import Access, is_https_or_loopback
 from receiver.registration.gemini_webhooks import GeminiWebhooks
 from receiver.registration.secret_file import ReservedFile, Secret, SecretFileError, reserve
 from receiver.registration.subscription import BATCH_EVENTS, Wanted, still_valid, subscribe
-from receiver.settings import read_environment
 
 _EVENT = re.compile(r"[a-z_]+\.[a-z_]+")
 _WEBHOOK_ID = re.compile(r"(?:webhooks/)?([A-Za-z0-9][A-Za-z0-9._~-]{0,199})")
@@ -69,10 +71,12 @@ def _with_id(function: _Function) -> _Function:
 
 @contextmanager
 def _gemini() -> Iterator[GeminiWebhooks]:
-    """The client of the environment's project; what goes wrong meanwhile becomes a sentence and exit 1."""
+    """The client of the environment's project; what goes wrong meanwhile becomes a sentence and an exit code."""
     try:
-        with GeminiWebhooks(Access.from_environ(read_environment(Path()))) as gemini:
+        with GeminiWebhooks(Access(*settings.gemini(os.environ))) as gemini:
             yield gemini
+    except SettingsError as error:
+        raise CannotStart(str(error)) from error
     except ReceiverError as error:
         raise click.ClickException(str(error)) from error
 
