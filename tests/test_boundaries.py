@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("receiver", "workers", "console", "emulator", "bench", "tests")
+ROOMS = ("receiver", "workers", "console", "emulator", "bench", "docs", "tests")
 CONTRACT = "workers.contract"
 
 
@@ -73,7 +73,7 @@ def test_the_emulator_imports_nothing_of_other_rooms(path: Path) -> None:
 @pytest.mark.parametrize("room", ["receiver", "workers", "console"])
 def test_nothing_that_is_deployed_imports_the_emulator_or_tests(room: str) -> None:
     for path in modules(room):
-        assert not within(imports(path), "emulator", "tests", "bench"), path
+        assert not within(imports(path), "emulator", "tests", "bench", "docs"), path
 
 
 def test_the_contract_is_a_leaf() -> None:
