@@ -80,6 +80,8 @@ def test_the_contract_is_a_leaf() -> None:
     for path in modules("workers/contract"):
         assert all(name.startswith(CONTRACT) for name in within(imports(path), *ROOMS)), path
         assert within(imports(path), "obstore", "httpx", "msgspec", "click") == set(), path
+    loaded = loaded_by("workers.contract.environment")
+    assert within(loaded, "obstore", "httpx", "msgspec", "click", "receiver") == set()
 
 
 def test_the_public_edge_loads_no_bucket_and_no_http_client() -> None:

@@ -6,9 +6,6 @@ from difflib import SequenceMatcher
 from io import StringIO
 from pathlib import Path
 
-from dotenv import dotenv_values
-from dotenv.parser import parse_stream
-
 from workers.contract.settings import (
     GEMINI_API_KEY,
     GOOGLE_API_KEY,
@@ -39,6 +36,10 @@ def parse(text: str) -> dict[str, str]:
 
     Raises `WrongSetting` with the number of a line that python-dotenv would leave out, never its text.
     """
+    # Imported here: what is deployed has no such file.
+    from dotenv import dotenv_values  # noqa: PLC0415
+    from dotenv.parser import parse_stream  # noqa: PLC0415
+
     for binding in parse_stream(StringIO(text)):
         named = bool(binding.key) and "=" not in str(binding.key) and binding.value is not None
         if binding.error or (binding.key is not None and not named) or "\0" in binding.original.string:
