@@ -1,12 +1,12 @@
 """`batch-receiver serve`: settings in, a listening server out."""
 
 import asyncio
+import os
 import resource
 import signal
 import socket
 from collections.abc import Sequence
 from importlib import metadata
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
@@ -14,31 +14,30 @@ import uvicorn
 from starlette.applications import Starlette
 
 from receiver import app, logs, settings, systemd
+from receiver.command_line import CannotStart
 from receiver.deadlines import GRACE_SECONDS, KEEP_ALIVE_SECONDS
 from receiver.errors import SettingsError
 from receiver.intake import Intake, announce_with, connect
 from receiver.keyring import Keyring
 from receiver.protocol import MAX_INCOMPLETE_BYTES, limited_to
 from receiver.readiness import Readiness
+from workers.contract.settings import PORT
 
 _BACKLOG = 1024
 _MAX_CONNECTIONS = 4096
 _OTHER_FILES = 64
 
 
-class CannotStart(click.ClickException):
-    exit_code = 2
-
-
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
-    default=8080,
+    default=PORT.default,
+    envvar=PORT.name,
     show_default=True,
-    envvar="PORT",
+    show_envvar=True,
     type=click.IntRange(0, 65_535),
-    help="0 takes a free one. Without the option, PORT counts.",
+    help="0 takes a free one.",
 )
 def serve(host: str, port: int) -> None:
     """Run the webhook endpoint.
@@ -48,7 +47,7 @@ def serve(host: str, port: int) -> None:
     logs.configure()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # There is nothing to read anew yet.
     try:
-        configured = settings.load(settings.read_environment(Path.cwd()))
+        configured = settings.load(os.environ)
         keyring = Keyring(configured)
         application = _assemble(configured, keyring)
         listeners = systemd.listeners() or [_listen(host, port)]
@@ -149,6 +148,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.bind(address)
     except OSError as error:
         raise click.ClickException(f"Can't listen on {host} port {port}: {error.strerror}.") from None
+    except UnicodeError:
+        raise click.BadParameter("it is no address.", param_hint="--host") from None
     return listener
 
 

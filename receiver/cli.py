@@ -1,14 +1,11 @@
 """`batch-receiver`: one command line, each subcommand loaded from the room that owns it only when it is called."""
 
 import importlib
-import os
 import sys
-from pathlib import Path
 
 import click
 
-from receiver.errors import SettingsError
-from receiver.settings import read_environment
+from receiver.command_line import prepare, with_environment
 
 # name: (where the click command stands, its line in --help). Loading lazily keeps the public edge free of the
 # bucket and HTTP libraries that only the workers need.
@@ -37,7 +34,7 @@ class LazyGroup(click.Group):
             return None
         module, attribute = COMMANDS[name][0].split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
+        return with_environment(command, name)
 
     def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -46,18 +43,15 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="batch-receiver")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Turn finished Gemini batches into files in your bucket.
 
     Settings come from the environment, and from a file .env in the working directory.
 
     Example: batch-receiver demo
     """
-    try:
-        os.environ.update(read_environment(Path.cwd()))
-    except SettingsError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(2)
+    prepare(context.invoked_subcommand or "")
 
 
 if __name__ == "__main__":

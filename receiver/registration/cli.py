@@ -4,6 +4,7 @@
 keeps the signing secret, which Gemini shows only once, out of every terminal.
 """
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,12 +20,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from receiver.errors import ReceiverError
+from receiver import settings
+from receiver.command_line import CannotStart
+from receiver.errors import ReceiverError, SettingsError
 from receiver.registration.secret_file import ReservedFile, SecretFileError, reserve
-from receiver.registration.settings import read_access
 from receiver.registration.subscription import BATCH_EVENTS, Wanted, still_valid, subscribe
-from receiver.settings import read_environment
-from workers.gemini.access import Secret, is_https_or_loopback
+from workers.gemini.access import Access, Secret, is_https_or_loopback
 from workers.gemini.client import Gemini
 from workers.gemini.errors import WorkerError
 from workers.gemini.webhooks import Webhook, Webhooks
@@ -90,10 +91,13 @@ def _with_id(function: _Function) -> _Function:
 
 @contextmanager
 def _gemini() -> Iterator[Webhooks]:
-    """The webhooks of the environment's project; what goes wrong meanwhile becomes a sentence and exit 1."""
+    """The webhooks of the environment's project; what goes wrong meanwhile becomes a sentence and an exit code."""
     try:
-        with closing(Gemini(read_access(read_environment(Path())))) as gemini:
+        base_url, key = settings.gemini(os.environ)
+        with closing(Gemini(Access(base_url, Secret(key)))) as gemini:
             yield gemini.webhooks
+    except SettingsError as error:
+        raise CannotStart(str(error)) from error
     except (ReceiverError, WorkerError) as error:
         raise click.ClickException(str(error)) from error
 

@@ -20,7 +20,6 @@ from workers.contract.announcements import Announced, Announcement, Outcome, Tri
 from workers.contract.records import DeletableJob
 
 PREFIX = "batch-receiver"
-PREFIX_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 PROCESS_BATCH = "workers.jobs.process_batch"
 FAN_OUT_PART = "workers.jobs.fan_out_part"
