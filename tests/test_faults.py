@@ -337,7 +337,7 @@ def test_a_refused_key_is_asked_with_slowly_and_a_replay_with_a_good_one_complet
     deployment.work()
 
     deployment.run("replay", batch)
-    wait_until(lambda: redis_client.zcard("rq:scheduled:batches") == 1, what="the next try")
+    wait_until(lambda: redis_client.zcard("rq:scheduled:batch-receiver-batches") == 1, what="the next try")
 
     state, reason = shown(deployment, batch)
     assert state == "waiting"

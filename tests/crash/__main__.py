@@ -17,6 +17,7 @@ from emulator.demo.local_redis import local_redis
 from tests.crash.harness import WAYS, Story, World
 from tests.crash.kinds import KINDS
 from tests.support.gemini import Gemini
+from workers.errors import WorkerError
 
 
 @contextmanager
@@ -36,6 +37,7 @@ def run(
     """Run one kind in one way at all points, or at so many of them; how many, and what went wrong."""
     calm = Story(here, KINDS[name], here.bucket(f"{name} calm"))
     calls = calm.count()
+    calm.meanwhile()
     calm.put_right()
     expected = calm.stored()
     story = Story(here, KINDS[name], here.bucket(f"{name} {way}"))
@@ -47,7 +49,7 @@ def run(
         try:
             WAYS[way](story, at)
             found = story.trouble(expected)
-        except (AssertionError, RuntimeError) as error:
+        except (AssertionError, RuntimeError, WorkerError) as error:
             found = [str(error)]
         if found:
             troubles.append(

@@ -20,7 +20,7 @@ from rq.job import JobStatus
 from rq.serializers import JSONSerializer
 from rq.worker import WorkerStatus
 
-from tests.crash.kinds import BATCH, PART_BYTES, Kind
+from tests.crash.kinds import BATCH, PART_BYTES, Change, Here, Kind
 from tests.crash.ticking import TickingBucket, Ticks, leave
 from tests.support.deployment import contents
 from tests.support.gemini import Gemini
@@ -63,29 +63,38 @@ class World:
         return self.folder / name.replace(" ", "-")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Story:
     """One kind of batch in one bucket."""
 
     world: World
     kind: Kind
     bucket: Path
+    has_changed: bool = False
 
     def begin(self) -> None:
         """As it is before any worker looks: announced, in an empty Redis and an empty bucket."""
         shutil.rmtree(self.bucket, ignore_errors=True)
+        self.has_changed = False
         with Redis.from_url(self.world.redis_url) as redis:
             redis.flushall()
-        self.kind.begin(self.world.gemini)
+        self._happens(self.kind.begin)
         self._announce()
         if self.kind.change:
             self.in_a_child(self.kind.steps)
             if self.kind.steps is None:
                 self.put_right()
-            self.kind.change(self.world.gemini)
-            self._announce()
+            self._happens(self.kind.change)
+            self.has_changed = True
+            if self.kind.is_announced_again:
+                self._announce()
             with Redis.from_url(self.world.redis_url) as redis:
                 self._time_passes(Queues(redis))
+
+    def meanwhile(self) -> None:
+        """What happens while a worker is dead."""
+        if self.kind.meanwhile:
+            self._happens(self.kind.meanwhile)
 
     def in_a_child(self, at: int | None, number: int = signal.SIGKILL) -> int:
         """Have a worker work until nothing is left, or a signal is sent before its `at`-th call; its process id."""
@@ -133,10 +142,12 @@ class Story:
                 raise AssertionError(f"still at work after {_ROUNDS} rounds: {_left_in(redis)}")
             logging.getLogger("workers").setLevel(logging.CRITICAL)
             tools = jobs.prepare(self._settings())
-            if reconcile.reconcile(tools, queues, reenable=False).enqueued:
-                self.in_a_child(None)
-                reconcile.reconcile(tools, queues, reenable=False)
-            tools.gemini.close()
+            try:
+                if reconcile.reconcile(tools, queues, reenable=False).enqueued:
+                    self.in_a_child(None)
+                    reconcile.reconcile(tools, queues, reenable=False)
+            finally:
+                tools.gemini.close()
 
     def stored(self) -> dict[str, bytes]:
         """Every object, and what stands in it but for times."""
@@ -157,8 +168,15 @@ class Story:
         tools = jobs.prepare(self._settings())
         tools.gemini.close()
         report = verify(tools.bucket, BATCH)
+        ended = (report.summary.state, report.summary.counts.total) if report.summary else None
+        if ended != self.kind.ends:
+            found.append(f"ended as {ended} instead of {self.kind.ends}")
         found += [f"{kind}: {count}" for kind, count in report.findings.counts.items()]
         return found
+
+    def _happens(self, change: Change) -> None:
+        with Redis.from_url(self.world.redis_url) as redis:
+            change(Here(self.world.gemini, self.bucket, redis))
 
     def _announce(self) -> None:
         with Redis.from_url(self.world.redis_url) as redis:
@@ -171,7 +189,7 @@ class Story:
                 "REDIS_URL": self.world.redis_url,
                 "STORAGE_URL": self.bucket.as_uri(),
                 "PART_BYTES": str(PART_BYTES),
-                "OUTPUTS": self.kind.outputs,
+                "OUTPUTS": (self.kind.outputs_at_last if self.has_changed else None) or self.kind.outputs,
             }
         )
 
@@ -232,6 +250,7 @@ def killed(story: Story, at: int) -> None:
     """A worker is killed before its n-th call, and others go on."""
     story.begin()
     story.in_a_child(at)
+    story.meanwhile()
     story.put_right()
 
 
