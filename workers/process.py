@@ -75,7 +75,7 @@ def process(tools: Tools, dispatch: Dispatch, batch: str, said: Announced) -> Re
     if not tools.wants(seen):
         return Result.LEFT_ALONE
     if not seen.final:
-        raise NotReady(f"Gemini says that the batch is {seen.state}.")
+        raise NotReady(f"Gemini says that the batch is {seen.state_name}.")
     source = source_of(seen, tools.gemini) if seen.state in {State.SUCCEEDED, State.CANCELLED} else None
     if seen.state is State.SUCCEEDED and source is None:
         raise NotReady("Gemini says that the batch succeeded, but has no output of it yet.")

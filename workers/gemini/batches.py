@@ -15,6 +15,7 @@ from workers.gemini.scan import INLINE_FIELDS, Place, inline_results, operations
 FILE_LIFE_SECONDS = 48 * 3600
 
 _FILE_FIELDS = {"responsesfile", "filename"}
+_STATE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 class State(StrEnum):
@@ -24,6 +25,7 @@ class State(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
+    UNKNOWN = "unknown"
 
 
 _FINAL = {State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED}
@@ -31,10 +33,15 @@ _FINAL = {State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED}
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch as Gemini answers it. `inline` holds the elements as they came; `error` and `stats` are JSON values."""
+    """A batch as Gemini answers it.
+
+    `state_name` is Gemini's own word for the state, in lower case, also where it is none of ours. `inline` holds the
+    elements as they came; `error` and `stats` are JSON values. An output that Gemini names is here whatever the state.
+    """
 
     id: str
     state: State
+    state_name: str
     display_name: str | None
     model: str | None
     created_at: str | None
@@ -62,7 +69,9 @@ class Batch:
         return integer(self.stats.get(name)) if isinstance(self.stats, dict) else None
 
 
-class _Metadata(msgspec.Struct, rename="camel"):
+class _Told(msgspec.Struct, rename="camel"):
+    """What an operation tells of a batch in its metadata. An answer that is no operation has it at the top."""
+
     model: str | None = None
     display_name: str | None = None
     create_time: str | None = None
@@ -73,9 +82,9 @@ class _Metadata(msgspec.Struct, rename="camel"):
     output: msgspec.Raw = msgspec.Raw()
 
 
-class _Operation(msgspec.Struct):
+class _Operation(_Told):
     name: str = ""
-    metadata: _Metadata | None = None
+    metadata: _Told | None = None
     done: bool = False
     error: Any = None
     response: msgspec.Raw = msgspec.Raw()
@@ -97,8 +106,8 @@ _elements = msgspec.json.Decoder(list[msgspec.Raw])
 def parse_batch(body: Body, asked: str = "") -> Batch:
     """A batch from the JSON of its operation. Its id is `asked`, or else what the answer names, which may be anything.
 
-    Every spelling that was seen is accepted: BATCH_STATE_* and JOB_STATE_*, the output at `response` and at
-    `metadata.output`, file names as responsesFile, responses_file, fileName and file_name.
+    Every spelling that was seen is accepted: the fields in `metadata` or at the top, BATCH_STATE_* and JOB_STATE_*, the
+    output at `response` and at `output`, file names as responsesFile, responses_file, fileName and file_name.
 
     Raises:
         Permanent: the answer is no batch.
@@ -109,15 +118,17 @@ def parse_batch(body: Body, asked: str = "") -> Batch:
         operation, file, inline = _read_around_the_results(bytes(body))
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise _unreadable() from None
-    metadata = operation.metadata or _Metadata()
+    inner = operation.metadata or _Told()
+    name = _state_name(inner.state or operation.state)
     return Batch(
         id=asked or operation.name.removeprefix("batches/"),
-        state=_state(metadata.state, operation, has_output=file is not None or inline is not None),
-        display_name=metadata.display_name,
-        model=metadata.model,
-        created_at=metadata.create_time,
-        ended_at=metadata.end_time or metadata.update_time,
-        stats=metadata.batch_stats,
+        state=_state(name, operation, has_output=file is not None or inline is not None),
+        state_name=name,
+        display_name=operation.display_name if inner.display_name is None else inner.display_name,
+        model=inner.model or operation.model,
+        created_at=inner.create_time or operation.create_time,
+        ended_at=inner.end_time or operation.end_time or inner.update_time or operation.update_time,
+        stats=operation.batch_stats if inner.batch_stats is None else inner.batch_stats,
         error=operation.error,
         result_file=file,
         inline=inline,
@@ -183,9 +194,12 @@ def _read_around_the_results(body: bytes) -> tuple[_Operation, str | None, list[
 
 def _outputs(operation: _Operation) -> tuple[Place, str | None, list[msgspec.Raw] | None]:
     """The first output that names a file or holds results, and its place."""
-    places: list[tuple[Place, msgspec.Raw]] = [(("response",), operation.response)]
-    if operation.metadata:
-        places.append((("metadata", "output"), operation.metadata.output))
+    inner = operation.metadata or _Told()
+    places: list[tuple[Place, msgspec.Raw]] = [
+        (("response",), operation.response),
+        (("metadata", "output"), inner.output),
+        (("output",), operation.output),
+    ]
     for place, raw in places:
         file, inline = _output(raw)
         if file is not None or inline is not None:
@@ -197,15 +211,21 @@ def _unreadable() -> Permanent:
     return Permanent("Gemini's answer is no batch: it could not be read.")
 
 
-def _state(text: str | None, operation: _Operation, *, has_output: bool) -> State:
-    name = (text or "").removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_").lower()
+def _state_name(text: str | None) -> str:
+    name = (text or "unspecified").removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_").lower()
+    return name if _STATE_NAME.fullmatch(name) else "unreadable"
+
+
+def _state(name: str, operation: _Operation, *, has_output: bool) -> State:
     if name == "partially_succeeded":
         return State.SUCCEEDED
     if name in set(State):
         return State(name)
     if operation.done and operation.error:
         return State.FAILED
-    return State.SUCCEEDED if operation.done and has_output else State.RUNNING
+    if operation.done and has_output:
+        return State.SUCCEEDED
+    return State.RUNNING if name == "unspecified" else State.UNKNOWN
 
 
 def _output(raw: msgspec.Raw) -> tuple[str | None, list[msgspec.Raw] | None]:

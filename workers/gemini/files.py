@@ -9,11 +9,16 @@ from dataclasses import dataclass
 import httpx
 
 from workers.errors import GeminiUnavailable, Permanent, TooSlow
+from workers.gemini.access import DEFAULT_BASE_URL, same_host
 from workers.gemini.http import Http, Opened
 from workers.gemini.pace import Pace
 from workers.gemini.statuses import About
 
-_FILE_NAME = re.compile(r"(?:files/)?([A-Za-z0-9][A-Za-z0-9_-]{0,127})")
+_ID = r"([A-Za-z0-9][A-Za-z0-9_-]{0,127})"
+_NAME = re.compile(rf"(?:files/)?{_ID}")
+_ADDRESS = re.compile(
+    rf"(?P<host>https?://[A-Za-z0-9.:\[\]-]+)(?:/[A-Za-z0-9._~-]+)*/files/{_ID}(?::download)?(?:\?[!-~]*)?"
+)
 _CHUNK = 256 << 10
 
 
@@ -34,8 +39,8 @@ class Download:
 @contextmanager
 def download(http: Http, file: str, start: int, etag: str | None, pace: Pace | None) -> Iterator[Download]:
     """Stream a result file from byte `start`, as `workers.gemini.client.Gemini.download` says."""
-    found = _FILE_NAME.fullmatch(file)
-    if not found:
+    name = _name(file, http.base_url)
+    if name is None:
         raise Permanent(
             "Gemini named a result file that is not of the form files/<id>; the batch can't be fetched."
         )
@@ -45,7 +50,7 @@ def download(http: Http, file: str, start: int, etag: str | None, pace: Pace | N
         if etag:
             headers["if-range"] = etag
     pace = pace or Pace(http.limits.least_rate, http.limits.rate_seconds)
-    with _opened(http, found[1], headers) as opened:
+    with _opened(http, name, headers) as opened:
         answer = opened.response
         if answer.status_code == 416:
             length = re.fullmatch(r"bytes \*/([0-9]+)", answer.headers.get("content-range", ""))
@@ -54,6 +59,16 @@ def download(http: Http, file: str, start: int, etag: str | None, pace: Pace | N
             return
         http.check(opened, About.FILE)
         yield _download(http, answer, pace)
+
+
+def _name(file: str, base_url: str) -> str | None:
+    """The id of a file that is named as files/<id>, or by its address at Gemini; None for anything else."""
+    if found := _NAME.fullmatch(file):
+        return found[1]
+    found = _ADDRESS.fullmatch(file)
+    if found and any(same_host(found["host"], gemini) for gemini in (base_url, DEFAULT_BASE_URL)):
+        return found[2]
+    return None
 
 
 @contextmanager

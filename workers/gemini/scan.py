@@ -8,7 +8,7 @@ import msgspec
 
 INLINE_FIELDS = {"inlinedresponses", "inlinedembedcontentresponses"}
 
-_PLACES = {("response",), ("metadata", "output")}
+_PLACES = {("response",), ("output",), ("metadata", "output")}
 _DEEPEST = 4  # Levels above an array that is looked for, at most.
 # A string whose end is missing goes on to the end of the text; so no byte is looked at twice.
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?P<end>")?'

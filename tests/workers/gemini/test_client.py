@@ -86,6 +86,20 @@ def test_a_batch_of_the_emulator_is_read(gemini: Emulator, emulated: Gemini) -> 
     assert read(emulated, found.result_file) == result_line("a")
 
 
+@pytest.mark.parametrize("state", ["SUCCEEDED", "EXPIRED", "PAUSED"])
+def test_a_batch_of_the_emulator_is_read_in_the_other_shape_too(
+    gemini: Emulator, emulated: Gemini, state: str
+) -> None:
+    batch = gemini.put_batch(result_line("a"), display_name="mine", said_at="top", state=state)
+
+    found = emulated.batch(batch)
+
+    assert (found.state_name, found.final, found.display_name) == (state.lower(), state != "PAUSED", "mine")
+    assert found.result_file
+    assert read(emulated, found.result_file) == result_line("a")
+    assert [listed.state_name for listed in emulated.batches()] == [state.lower()]
+
+
 def test_the_key_is_sent_in_its_header_and_never_in_the_address(server: Scripted, client: Gemini) -> None:
     server.answer = lambda _: Answer(body=b"{}")
 
@@ -304,6 +318,16 @@ def test_a_redirect_that_stays_where_it_is_is_followed_for_the_answer_behind_it(
     assert server.asked[-1].path == "/elsewhere?alt=media"
     assert server.asked[-1].headers["x-goog-api-key"] == KEY
     assert server.asked[-1].headers["range"] == "bytes=5-"
+
+
+def test_a_download_that_the_emulator_redirects_is_the_file(
+    gemini: Emulator, emulated: Gemini, file: tuple[str, bytes]
+) -> None:
+    name, content = file
+    gemini.fault("redirect", value=302)
+
+    assert read(emulated, name, 1000) == content[1000:]
+    assert [asked["status"] for asked in gemini.requests(":download")] == [302, 206]
 
 
 def test_a_redirect_behind_which_a_file_is_gone_says_so(server: Scripted, client: Gemini) -> None:
@@ -722,6 +746,56 @@ def test_who_takes_the_chunks_may_be_slower_than_the_least_rate(server: Scripted
         next(download.chunks)
         time.sleep(0.4)
         assert sum(len(chunk) for chunk in download.chunks) > 2_000_000
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "{url}/v1beta/files/batch-abc",
+        "{url}/v1/files/batch-abc:download?alt=media",
+        "{url}/download/v1beta/files/batch-abc:download?alt=media",
+        "https://generativelanguage.googleapis.com/v1beta/files/batch-abc",
+        "https://generativelanguage.googleapis.com/v1beta/files/batch-abc:download?alt=media",
+        "https://GenerativeLanguage.googleapis.com:443/v1beta/files/batch-abc",
+    ],
+)
+def test_a_file_may_be_named_by_its_address_at_gemini_and_is_asked_for_where_gemini_is(
+    server: Scripted, client: Gemini, name: str
+) -> None:
+    server.answer = lambda _: Answer(body=b"x")
+
+    assert read(client, name.format(url=server.url)) == b"x"
+    assert server.asked[0].path == "/download/v1beta/files/batch-abc:download?alt=media"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "https://example.com/v1beta/files/batch-abc",
+        "https://generativelanguage.googleapis.com.example.com/v1beta/files/batch-abc",
+        "https://generativelanguage.googleapis.com@example.com/v1beta/files/batch-abc",
+        "https://x@generativelanguage.googleapis.com/v1beta/files/batch-abc",
+        "http://generativelanguage.googleapis.com/v1beta/files/batch-abc",
+        "https://generativelanguage.googleapis.com:8443/v1beta/files/batch-abc",
+        "https://generativelanguage.googleapis.com/v1beta/batches/batch-abc",
+        "https://generativelanguage.googleapis.com/v1beta/files/batch-abc/x",
+        "https://generativelanguage.googleapis.com/v1beta/files/",
+        "https://generativelanguage.googleapis.com/v1beta/files/../x",
+        "https://[generativelanguage.googleapis.com/v1beta/files/batch-abc",
+        "//generativelanguage.googleapis.com/v1beta/files/batch-abc",
+        "https://generativelanguage.googleapis.com/v1beta/files/batch-abc\n",
+        "https://generativelanguage.googleapis.com/v1beta/files/batch\t-abc",
+        "https://generativelanguage.googleapis.com\n/v1beta/files/batch-abc",
+        "http://127.0.0.1/v1beta/files/batch-abc",
+    ],
+)
+def test_an_address_elsewhere_or_of_something_else_names_no_file(
+    server: Scripted, client: Gemini, name: str
+) -> None:
+    with pytest.raises(Permanent, match="result file"):
+        read(client, name)
+
+    assert not server.asked
 
 
 def test_a_download_that_is_left_early_leaves_the_client_usable(server: Scripted, client: Gemini) -> None:
