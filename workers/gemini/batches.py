@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from workers.errors import Permanent
+from workers.errors import GeminiUnavailable
 from workers.gemini.scan import INLINE_FIELDS, Place, inline_results, operations, plain, take_apart
 
 # Result files live 48 hours from the end of their batch (Files API).
@@ -110,7 +110,7 @@ def parse_batch(body: Body, asked: str = "") -> Batch:
     output at `response` and at `output`, file names as responsesFile, responses_file, fileName and file_name.
 
     Raises:
-        Permanent: the answer is no batch.
+        GeminiUnavailable: the answer is no batch. Something between Gemini and us may have given it.
     """
     try:
         operation, file, inline = _read(body)
@@ -157,7 +157,7 @@ def parse_listed(body: Body) -> Batch:
     """A batch from its operation in a list: without its inline results, of which only one batch's at a time are held.
 
     Raises:
-        Permanent: it is no batch.
+        GeminiUnavailable: it is no batch.
     """
     return replace(parse_batch(body), inline=None)
 
@@ -207,8 +207,8 @@ def _outputs(operation: _Operation) -> tuple[Place, str | None, list[msgspec.Raw
     return (), None, None
 
 
-def _unreadable() -> Permanent:
-    return Permanent("Gemini's answer is no batch: it could not be read.")
+def _unreadable() -> GeminiUnavailable:
+    return GeminiUnavailable("Gemini's answer is no batch: it could not be read.")
 
 
 def _state_name(text: str | None) -> str:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
-from workers.errors import GeminiUnavailable, Permanent
+from workers.errors import GeminiUnavailable
 from workers.gemini import files
 from workers.gemini.access import Access
 from workers.gemini.batches import Batch, Body, parse_batch, parse_listed, parse_page
@@ -32,10 +32,10 @@ class Gemini:
         """Ask for one batch.
 
         Raises:
-            Unreadable: 404 or 403.
+            Unreadable: 404, or 403 about the batch.
             KeyRefused: the API key is not accepted.
-            GeminiUnavailable: anything that can heal.
-            Permanent: an answer that is no batch.
+            GeminiUnavailable: anything that can heal, an answer that is no batch included.
+            Permanent: what is known not to heal.
         """
         return parse_batch(self._http.call("GET", f"/v1beta/batches/{batch}", About.BATCH), batch)
 
@@ -67,7 +67,8 @@ class Gemini:
         is no longer the one of `etag`. `pace` is that of an earlier download of the file that broke off.
 
         Raises:
-            ResultsGone: 404 or 403, the file's 48 hours are over.
+            ResultsGone: 404, or 403 about the file.
+            KeyRefused, Refused: 403 about the key, or without a reason.
             TooSlow: it comes below the least rate.
             GeminiUnavailable: anything that can heal, a cut connection included.
         """
@@ -78,5 +79,5 @@ def _readable(operations: list[Body]) -> Iterator[Batch]:
     for operation in operations:
         try:
             yield parse_listed(operation)
-        except Permanent:
+        except GeminiUnavailable:
             logger.warning("event=unreadable_batch_listed")

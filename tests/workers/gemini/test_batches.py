@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.errors import Permanent
+from workers.errors import GeminiUnavailable
 from workers.gemini.batches import Batch, State, parse_batch, timestamp
 from workers.results.result import parse
 from workers.sources import InlineSource
@@ -262,7 +262,7 @@ def test_a_count_that_can_not_be_read_is_not_known(stats: object) -> None:
     ],
 )
 def test_what_is_no_batch_is_refused(body: bytes) -> None:
-    with pytest.raises(Permanent, match="no batch"):
+    with pytest.raises(GeminiUnavailable, match="no batch"):
         parse_batch(body, "abc")
 
 
@@ -290,7 +290,7 @@ FIELDS = st.sampled_from(
 def test_any_json_is_a_batch_or_an_error_of_ours(operation: dict[str, Any]) -> None:
     try:
         batch = parse_batch(msgspec.json.encode(operation), "abc")
-    except Permanent:
+    except GeminiUnavailable:
         return
     assert batch.id == "abc"
     assert batch.state in set(State)
@@ -343,5 +343,5 @@ def test_an_inline_result_that_nests_too_deep_spoils_only_itself(around: bytes) 
 @pytest.mark.parametrize("cut", [1, 100, len(DEEP) - 2])
 def test_deep_json_that_is_no_batch_is_refused(cut: int) -> None:
     body = b'{"response":{"inlinedResponses":[' + DEEP[:-cut]
-    with pytest.raises(Permanent):
+    with pytest.raises(GeminiUnavailable):
         parse_batch(body, "abc")
