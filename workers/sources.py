@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
@@ -89,7 +89,7 @@ class FileSource:
 class InlineSource:
     """The responses inside the batch's own answer, each made one line: white space between tokens removed."""
 
-    elements: list[msgspec.Raw]
+    elements: Collection[msgspec.Raw]
 
     @contextmanager
     def open(self, start: int, known: Identity | None) -> Iterator[Opened]:

@@ -1,17 +1,18 @@
 """Gemini's API for one key: a batch, the list of batches, result files, webhooks."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 
 from workers.errors import GeminiUnavailable
 from workers.gemini import files
 from workers.gemini.access import Access
-from workers.gemini.batches import Batch, Body, parse_batch, parse_listed, parse_page
+from workers.gemini.batches import Batch, parse_batch, parse_listed, parse_page
 from workers.gemini.files import Download
 from workers.gemini.http import Http, Limits
 from workers.gemini.pace import Pace
 from workers.gemini.paging import listed
+from workers.gemini.spool import Body
 from workers.gemini.statuses import About
 from workers.gemini.webhooks import Webhooks
 
@@ -37,7 +38,7 @@ class Gemini:
             GeminiUnavailable: anything that can heal, an answer that is no batch included.
             Permanent: what is known not to heal.
         """
-        return parse_batch(self._http.call("GET", f"/v1beta/batches/{batch}", About.BATCH), batch)
+        return parse_batch(self._http.batch(f"/v1beta/batches/{batch}"), batch)
 
     def batches(self, page_size: int = 100) -> Iterator[Batch]:
         """All batches, newest first as Gemini lists them, page by page, without their inline results.
@@ -75,7 +76,7 @@ class Gemini:
         return files.download(self._http, file, start, etag, pace)
 
 
-def _readable(operations: list[Body]) -> Iterator[Batch]:
+def _readable(operations: Iterable[Body]) -> Iterator[Batch]:
     for operation in operations:
         try:
             yield parse_listed(operation)

@@ -1,6 +1,7 @@
 """A batch as it was documented, as it was seen, and as nobody should send it."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from workers.errors import GeminiUnavailable
 from workers.gemini.batches import Batch, State, parse_batch, timestamp
+from workers.gemini.spool import Body, Spool
 from workers.results.result import parse
 from workers.sources import InlineSource
 
@@ -338,6 +340,55 @@ def test_an_inline_result_that_nests_too_deep_spoils_only_itself(around: bytes) 
         lines = b"".join(opened.chunks).splitlines()
     assert lines == [good.replace(b": ", b":"), DEEP.replace(b": ", b":")]
     assert [parse(line).status for line in lines] == ["succeeded", "invalid"]
+
+
+def spooled(body: bytes) -> Body:
+    spool = Spool()
+    spool.write(body + b" " * (16 << 20))
+    return spool.body()
+
+
+@pytest.mark.parametrize("place", ["response", "metadata", "output"])
+def test_a_large_answer_is_the_same_batch_with_the_same_results(place: str) -> None:
+    results = b"[ %b ]" % b" , ".join(
+        [b'{"metadata":{"key":"%d"},"response":{ "a": "\\u00e9 ]"}}' % n for n in range(9)]
+    )
+    output = b'{"inlinedResponses":{"inlinedResponses":%b}}' % results
+    told = (
+        b'"metadata":{"state":"JOB_STATE_FAILED","output":%b}' % output
+        if place == "metadata"
+        else (b'"state":"JOB_STATE_FAILED","%b":%b' % (place.encode(), output))
+    )
+    body = b'{"name":"batches/abc","error":{"code":13},"done":true,%b}' % told
+
+    small, large = parse_batch(body), parse_batch(spooled(body))
+
+    assert elements(large) == elements(small)
+    assert large.inline is not None
+    assert len(large.inline) == 9
+    assert replace(large, inline=None) == replace(small, inline=None)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_large_answer_may_nest_too_deep_like_a_small_one(deep: bool) -> None:
+    element = DEEP if deep else b"{}"
+    body = b'{"done":true,"response":{"inlinedResponses":[{"response":{}},%b]}}' % element
+
+    batch = parse_batch(spooled(body), "abc")
+
+    assert batch.inline is not None
+    assert [bytes(each) for each in batch.inline] == [b'{"response":{}}', element]
+
+
+@pytest.mark.parametrize("of", [spooled, bytes])
+@pytest.mark.parametrize("element", [b"[1 2]", b'{"a":1,}', b"tru", b"[}", b"1,,2", b'"a', b"1]2"])
+def test_an_answer_with_an_element_that_is_no_json_is_refused_whatever_its_size_and_depth(
+    of: Callable[[bytes], Body], element: bytes
+) -> None:
+    body = b'{"response":{"inlinedResponses":[%b,%b,{}]}}' % (DEEP, element)
+
+    with pytest.raises(GeminiUnavailable, match="no batch"):
+        parse_batch(of(body), "abc")
 
 
 @pytest.mark.parametrize("cut", [1, 100, len(DEEP) - 2])

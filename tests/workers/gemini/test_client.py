@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ import pytest
 
 from tests.support.deployment import result_line
 from tests.support.gemini import Gemini as Emulator
+from tests.support.processes import ROOT
 from tests.support.scripted import Answer, Asked, Scripted, scripted
 from workers.errors import (
     GeminiUnavailable,
@@ -98,6 +101,85 @@ def test_a_batch_of_the_emulator_is_read_in_the_other_shape_too(
     assert found.result_file
     assert read(emulated, found.result_file) == result_line("a")
     assert [listed.state_name for listed in emulated.batches()] == [state.lower()]
+
+
+def test_gemini_is_given_time_for_a_batch_that_may_hold_its_results(server: Scripted, client: Gemini) -> None:
+    server.answer = lambda _: Answer(body=b"{}")
+
+    client.batch("abc")
+    list(client.batches())
+
+    assert [asked.headers.get("x-server-timeout") for asked in server.asked] == ["300", None]
+
+
+def test_a_large_inline_answer_is_read_whole(server: Scripted, client: Gemini) -> None:
+    element = json.dumps({"metadata": {"key": "é"}, "response": {"text": "x" * 100_000}}).encode()
+    inline = b'{"inlinedResponses":{"inlinedResponses":[%b]}}' % b",\n".join([element] * 200)
+    server.answer = lambda _: Answer(body=b'{"done":true,"response":%b}' % inline)
+
+    batch = client.batch("abc")
+
+    assert (batch.id, batch.state) == ("abc", "succeeded")
+    assert batch.inline is not None
+    assert [bytes(each) for each in batch.inline] == [element] * 200
+
+
+def test_a_large_page_of_a_list_is_read_like_a_small_one(server: Scripted, client: Gemini) -> None:
+    operation = b'{"name":"batches/abc","done":true,"response":{"inlinedResponses":["%b"]}}' % (
+        b"x" * 1_000_000
+    )
+    body = b'{"operations":[%b],"nextPageToken":%%b}' % b",".join([operation] * 20)
+    server.answer = lambda _: Answer(body=body % (b'"2"' if len(server.asked) == 1 else b'""'))
+
+    assert [(batch.id, batch.state, batch.inline) for batch in client.batches()] == [
+        ("abc", "succeeded", None)
+    ] * 40
+
+
+def test_an_answer_larger_than_any_webhook_is_not_understood(server: Scripted, client: Gemini) -> None:
+    server.answer = lambda _: Answer(body=b'{"id":"a","uri":"b"}' + b" " * (10 << 20))
+
+    with pytest.raises(GeminiUnavailable, match="not understood"):
+        client.webhooks.get("a")
+
+
+READ_AND_MEASURE = """
+import sys
+from workers.gemini.access import Access, Secret
+from workers.gemini.client import Gemini
+from workers.sources import source_of
+
+def peak():
+    return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) * 1024
+
+gemini = Gemini(Access(sys.argv[1], Secret("key")))
+before = peak()
+batch = gemini.batch("abc")
+with source_of(batch, gemini).open(0, None) as opened:
+    length = sum(len(chunk) for chunk in opened.chunks)
+print(length, peak() - before)
+"""
+
+
+def test_a_large_inline_answer_takes_no_more_memory_than_a_small_one(server: Scripted) -> None:
+    element = json.dumps(
+        {"response": {"parts": [{"text": "x" * 500}] * 4, "image": "A" * 1_000_000}}
+    ).encode()
+    output = b'{"inlinedResponses":{"inlinedResponses":[%b]}}' % b",".join([element] * 50)
+    body = b'{"done":true,"metadata":{"output":%b},"response":%b}' % (output, output)
+    server.answer = lambda _: Answer(body=body)
+
+    ended = subprocess.run(
+        [sys.executable, "-c", READ_AND_MEASURE, server.url],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    length, peak = map(int, ended.stdout.split())
+    assert length > 50_000_000
+    assert peak < 45_000_000
 
 
 def test_the_key_is_sent_in_its_header_and_never_in_the_address(server: Scripted, client: Gemini) -> None:
@@ -383,7 +465,7 @@ def test_nobody_at_the_address_can_heal() -> None:
 def test_silence_can_heal() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         access = Access(f"http://127.0.0.1:{silent.getsockname()[1]}", Secret(KEY))
-        client = Gemini(access, Limits(read=0.1))
+        client = Gemini(access, Limits(read=0.1, batch_read=0.1))
 
         for call in (lambda: client.batch("abc"), lambda: read(client)):
             with pytest.raises(GeminiUnavailable, match="ReadTimeout"):
