@@ -77,7 +77,8 @@ class FileSource:
             stack.close()
             time.sleep(_RECONNECT_SECONDS * failures)
             download.pace.waited(_RECONNECT_SECONDS * failures)
-            download = stack.enter_context(self.gemini.download(self.file, at, etag, download.pace))
+            start = 0 if download.compressed else at
+            download = stack.enter_context(self.gemini.download(self.file, start, etag, download.pace))
             same = Identity(None, length, etag).may_be(Identity(None, download.length, download.etag))
             if not same or download.start > at:
                 raise GeminiUnavailable("The result file changed while it was downloaded.")
