@@ -15,7 +15,8 @@ _DEEPEST = 4  # Levels above an array that is looked for, at most.
 # A string whose end is missing goes on to the end of the text; so no byte is looked at twice.
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?P<end>")?'
 _TOKEN = re.compile(_STRING + rb"|[\[\]{}:,]", re.DOTALL)
-_BRACKET = re.compile(_STRING + rb"|[\[\]{}]", re.DOTALL)
+# All that stands before the next bracket, and that; or a quote, where a string is not closed.
+_TO_BRACKET = re.compile(rb'(?:[^"\[\]{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+(["\[\]{}])?', re.DOTALL)
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 
 Place = tuple[str, ...]
@@ -133,17 +134,18 @@ def _elements(body: bytes | mmap, at: int, passed: Callable[[int], None]) -> tup
 def _value_end(body: bytes | mmap, at: int) -> int:
     """Where the object or array that starts at `at` ends."""
     depth = 0
-    for found in _BRACKET.finditer(body, at):
-        match body[found.start() : found.start() + 1]:
-            case b'"':
-                _check_closed(found)
+    while (found := _TO_BRACKET.match(body, at)) is not None:
+        at = found.end()
+        match found[1]:
             case b"[" | b"{":
                 depth += 1
-            case _:
+            case b"]" | b"}":
                 depth -= 1
                 if not depth:
-                    return found.end()
-    raise ValueError("a bracket is not closed")
+                    return at
+            case _:
+                break
+    raise ValueError("a string or a bracket is not closed")
 
 
 def _trimmed(body: bytes | mmap, start: int, end: int) -> tuple[int, int]:
