@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -82,7 +82,8 @@ class Gate:
         refusal = await self._trouble(f"{seen.method} {path}") or self._key_refusal(
             scope["path"], query, headers
         )
-        await (error_response(refusal) if refusal else self._app)(scope, receive, note_status)
+        answer = error_response(refusal) if refusal else self._redirect(f"{seen.method} {path}", path)
+        await (answer or self._app)(scope, receive, note_status)
 
     async def _trouble(self, subject: str) -> ApiError | None:
         delay = self._world.faults.take("delay", subject)
@@ -93,6 +94,10 @@ class Gate:
             return None
         headers = {"Retry-After": fault.retry_after} if fault.retry_after else None
         return ApiError(int(fault.value), "The emulator was asked for this.", headers=headers)
+
+    def _redirect(self, subject: str, path: str) -> Response | None:
+        fault = self._world.faults.take("redirect", subject) if path.startswith("/download/") else None
+        return RedirectResponse(path.removeprefix("/download"), int(fault.value)) if fault else None
 
     def _key_refusal(self, path: str, query: str, headers: Headers) -> ApiError | None:
         """The JWKS is public, and an upload's address carries its own secret."""

@@ -4,7 +4,8 @@
     A finished batch whose result file is the request's body, byte for byte, streamed to disk. An id that exists
     is replaced, and its file gets another ETag. Answers `{"id", "name"}`. Options, in the query:
     `id`; `state` without prefix (`SUCCEEDED`); `model`; `display_name`; `said_at`, where the operation shows the
-    output (`response,metadata`; empty: nowhere); `spelling` of the output's field (`responsesFile`);
+    output (`response,metadata`; empty: nowhere; `top`: all fields at the top of what is no operation);
+    `spelling` of the output's field (`responsesFile`);
     `state_prefix` (`BATCH_STATE_`); `created` and `ended` (RFC 3339); and as JSON: `stats` (counted from the
     lines), `error` (a Status), `uris` and `user_metadata` (of a dynamic webhook).
 `POST /operations?id=…&state=…`

@@ -17,6 +17,7 @@ KINDS = {
     "cut": "close the connection of a download after `value` bytes",
     "throttle": "send a download at `value` bytes a second",
     "ignore_range": "answer a download that asks for a range with everything",
+    "redirect": "send a call below `/download/` to the same address without it, with the HTTP status `value`",
     "late_output": "show a batch as it is but without its output",
     "duplicate": "send a delivery `value` times more than asked for, under the same id",
 }

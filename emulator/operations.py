@@ -24,8 +24,8 @@ def new_batch_id() -> str:
 class Batch:
     """A job and what became of it.
 
-    `state` is without prefix. `said_at`: where the operation shows the output. `verbatim`: the whole operation,
-    instead of one made from the other fields.
+    `state` is without prefix. `said_at`: where the operation shows the output; with `top`, all fields stand at the top
+    and it is no operation. `verbatim`: the whole operation, instead of one made from the other fields.
     """
 
     id: str
@@ -74,8 +74,11 @@ def operation(batch: Batch, *, with_output: bool = True) -> bytes:
         metadata["displayName"] = batch.display_name
     if batch.ended:
         metadata["endTime"] = wire.timestamp(batch.ended)
-    document: dict[str, Any] = {"name": batch.name, "metadata": metadata}
     output = batch.output if with_output else None
+    if "top" in batch.said_at:
+        told = {name: value for name, value in (("output", output), ("error", batch.error)) if value}
+        return json.dumps({**metadata, **told}).encode()
+    document: dict[str, Any] = {"name": batch.name, "metadata": metadata}
     if output and "metadata" in batch.said_at:
         metadata["output"] = output
     if batch.state in FINAL:

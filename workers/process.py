@@ -174,7 +174,7 @@ class _Look:
         answer = self._answer = self._tools.gemini.batch(self._batch)
         return Seen(
             state=answer.state,
-            said=answer.state,
+            said=answer.state_name,
             is_final=answer.final,
             is_ours=self._tools.wants(answer),
             has_output=self._source(answer) is not None,

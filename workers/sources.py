@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
@@ -77,7 +77,8 @@ class FileSource:
             stack.close()
             time.sleep(_RECONNECT_SECONDS * failures)
             download.pace.waited(_RECONNECT_SECONDS * failures)
-            download = stack.enter_context(self.gemini.download(self.file, at, etag, download.pace))
+            start = 0 if download.compressed else at
+            download = stack.enter_context(self.gemini.download(self.file, start, etag, download.pace))
             same = Identity(None, length, etag).may_be(Identity(None, download.length, download.etag))
             if not same or download.start > at:
                 raise GeminiUnavailable("The result file changed while it was downloaded.")
@@ -89,7 +90,7 @@ class FileSource:
 class InlineSource:
     """The responses inside the batch's own answer, each made one line: white space between tokens removed."""
 
-    elements: list[msgspec.Raw]
+    elements: Collection[msgspec.Raw]
 
     @contextmanager
     def open(self, start: int, known: Identity | None) -> Iterator[Opened]:

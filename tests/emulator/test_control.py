@@ -44,6 +44,15 @@ def test_the_output_stands_where_and_as_it_was_asked_for(gemini: Gemini, spellin
     assert list(places.values()) == [None]
 
 
+@pytest.mark.parametrize("state", ["SUCCEEDED", "PAUSED"])
+def test_all_that_is_told_of_a_batch_can_stand_at_the_top(gemini: Gemini, state: str) -> None:
+    batch = gemini.put_batch(LINES, said_at="top", state=state)
+    answer = _get(gemini, batch)
+    assert (answer["name"], answer["state"]) == (f"batches/{batch}", f"BATCH_STATE_{state}")
+    assert answer["output"] == {"responsesFile": f"files/batch-{batch}"}
+    assert not answer.keys() & {"metadata", "response", "done"}
+
+
 @pytest.mark.parametrize("state", ["FAILED", "EXPIRED", "CANCELLED"])
 def test_a_batch_without_output_shows_none(gemini: Gemini, state: str) -> None:
     error = {"code": 13, "message": "Internal"} if state == "FAILED" else None

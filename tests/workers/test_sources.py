@@ -1,7 +1,9 @@
 """Sources of raw lines: the same bytes whatever the connection does, and one line for each inline element."""
 
 import dataclasses
+import gzip
 import json
+import random
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -151,6 +153,69 @@ def test_a_connection_that_makes_progress_is_not_given_up(server: Scripted, sour
     server.answer = ranged(bytes(range(100)), cut=5)
 
     assert read(source) == bytes(range(100))
+
+
+def packed(content: bytes, cut: int | None = None, *, ranges: bool = True) -> Callable[[Asked], Answer]:
+    """A server that sends a file compressed whatever is asked for, and counts ranges in compressed bytes."""
+    body = gzip.compress(content, mtime=0)
+
+    def answer(asked: Asked) -> Answer:
+        headers = {"ETag": '"v1"', "Content-Encoding": "gzip"}
+        start = int(asked.headers.get("range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        if not ranges or not start:
+            return Answer(200, body, headers, cut)
+        if start >= len(body):
+            return Answer(416, headers={"Content-Range": f"bytes */{len(body)}"})
+        headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
+        return Answer(206, body[start:], headers, cut)
+
+    return answer
+
+
+@pytest.mark.parametrize("ranges", [False, True])
+def test_a_file_that_comes_compressed_is_the_same_file(
+    server: Scripted, source: FileSource, ranges: bool
+) -> None:
+    server.answer = packed(CONTENT, ranges=ranges)
+
+    with source.open(0, None) as opened:
+        known = opened.identity
+        assert (known.length, known.etag, opened.start) == (None, '"v1"', 0)
+        assert b"".join(opened.chunks) == CONTENT
+    for start in (10, 1000, len(CONTENT) - 1):
+        with source.open(start, known) as opened:
+            assert opened.identity.may_be(known)
+            assert b"".join(opened.chunks) == CONTENT[opened.start :]
+            assert opened.start <= start
+
+
+def test_a_compressed_file_that_breaks_off_is_read_from_its_beginning_up_to_that_byte(
+    server: Scripted, source: FileSource
+) -> None:
+    content = random.Random(7).randbytes(1_000_000)
+
+    def answer(asked: Asked) -> Answer:
+        return packed(content, 700_000 if len(server.asked) < 3 else None)(asked)
+
+    server.answer = answer
+
+    assert read(source) == content
+    assert [asked.headers.get("range") for asked in server.asked] == [None, None, None]
+
+
+def test_a_file_that_is_shorter_than_what_is_known_of_it_is_read_anew(
+    server: Scripted, source: FileSource
+) -> None:
+    def answer(asked: Asked) -> Answer:
+        if "range" in asked.headers:
+            return Answer(416, headers={"Content-Range": "bytes */4"})
+        return Answer(body=b"0123")
+
+    server.answer = answer
+
+    with source.open(6, Identity(source.file, None, None)) as opened:
+        assert (opened.start, opened.identity.length) == (0, 4)
+        assert b"".join(opened.chunks) == b"0123"
 
 
 def test_a_trickle_is_given_up_also_where_every_connection_brings_some_of_it(server: Scripted) -> None:

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
 
+_PORTS = {"http": 80, "https": 443}
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 _HOST_NAME = re.compile(r"[A-Za-z0-9._-]*[A-Za-z_-][A-Za-z0-9._-]*")
 
@@ -65,6 +66,16 @@ def is_https_or_loopback(url: str) -> bool:
         return False
     is_loopback = address.is_loopback if address else host == "localhost"
     return parts.scheme == "https" or (parts.scheme == "http" and is_loopback)
+
+
+def same_host(one: str, other: str) -> bool:
+    """Whether two addresses have scheme, host and port in common, and name no user."""
+    try:
+        parts = urlsplit(one), urlsplit(other)
+        first, second = ((p.scheme, p.hostname, p.port or _PORTS.get(p.scheme), p.username) for p in parts)
+    except ValueError:
+        return False
+    return first == second and None not in first[:3] and first[3] is None
 
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:

@@ -1,20 +1,34 @@
 """A batch as Gemini answers it, in every spelling that was seen. Pure."""
 
 import re
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from mmap import mmap
 from typing import Any
 
 import msgspec
 
-from workers.errors import Permanent
-from workers.gemini.scan import INLINE_FIELDS, Place, inline_results, operations, plain, take_apart
+from workers.errors import GeminiUnavailable
+from workers.gemini.scan import (
+    INLINE_FIELDS,
+    Bounds,
+    Place,
+    inline_results,
+    operations,
+    pairs,
+    plain,
+    take_apart,
+)
+from workers.gemini.spool import Body, Elements, Mapped
 
 # Result files live 48 hours from the end of their batch (Files API).
 FILE_LIFE_SECONDS = 48 * 3600
 
 _FILE_FIELDS = {"responsesfile", "filename"}
+_STATE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 class State(StrEnum):
@@ -24,6 +38,7 @@ class State(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
+    UNKNOWN = "unknown"
 
 
 _FINAL = {State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED}
@@ -31,10 +46,15 @@ _FINAL = {State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED}
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch as Gemini answers it. `inline` holds the elements as they came; `error` and `stats` are JSON values."""
+    """A batch as Gemini answers it.
+
+    `state_name` is Gemini's own word for the state, in lower case, also where it is none of ours. `inline` holds the
+    elements as they came; `error` and `stats` are JSON values. An output that Gemini names is here whatever the state.
+    """
 
     id: str
     state: State
+    state_name: str
     display_name: str | None
     model: str | None
     created_at: str | None
@@ -42,7 +62,7 @@ class Batch:
     stats: Any
     error: Any
     result_file: str | None
-    inline: list[msgspec.Raw] | None
+    inline: Collection[msgspec.Raw] | None
 
     @property
     def final(self) -> bool:
@@ -62,7 +82,9 @@ class Batch:
         return integer(self.stats.get(name)) if isinstance(self.stats, dict) else None
 
 
-class _Metadata(msgspec.Struct, rename="camel"):
+class _Told(msgspec.Struct, rename="camel"):
+    """What an operation tells of a batch in its metadata. An answer that is no operation has it at the top."""
+
     model: str | None = None
     display_name: str | None = None
     create_time: str | None = None
@@ -73,9 +95,9 @@ class _Metadata(msgspec.Struct, rename="camel"):
     output: msgspec.Raw = msgspec.Raw()
 
 
-class _Operation(msgspec.Struct):
+class _Operation(_Told):
     name: str = ""
-    metadata: _Metadata | None = None
+    metadata: _Told | None = None
     done: bool = False
     error: Any = None
     response: msgspec.Raw = msgspec.Raw()
@@ -86,67 +108,67 @@ class _Page(msgspec.Struct, rename="camel"):
     next_page_token: str = ""
 
 
-Body = bytes | bytearray | memoryview
+# Its place, the name of its file, or its inline results.
+_Output = tuple[Place, str | None, Collection[msgspec.Raw] | None]
 
 _operation = msgspec.json.Decoder(_Operation)
 _page = msgspec.json.Decoder(_Page)
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_value = msgspec.json.Decoder(msgspec.Raw)
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def parse_batch(body: Body, asked: str = "") -> Batch:
     """A batch from the JSON of its operation. Its id is `asked`, or else what the answer names, which may be anything.
 
-    Every spelling that was seen is accepted: BATCH_STATE_* and JOB_STATE_*, the output at `response` and at
-    `metadata.output`, file names as responsesFile, responses_file, fileName and file_name.
+    Every spelling that was seen is accepted: the fields in `metadata` or at the top, BATCH_STATE_* and JOB_STATE_*, the
+    output at `response` and at `output`, file names as responsesFile, responses_file, fileName and file_name.
 
     Raises:
-        Permanent: the answer is no batch.
+        GeminiUnavailable: the answer is no batch. Something between Gemini and us may have given it.
     """
-    try:
-        operation, file, inline = _read(body)
-    except RecursionError:
-        operation, file, inline = _read_around_the_results(bytes(body))
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise _unreadable() from None
-    metadata = operation.metadata or _Metadata()
+    operation, (_, file, inline) = _read(body)
+    inner = operation.metadata or _Told()
+    name = _state_name(inner.state or operation.state)
     return Batch(
         id=asked or operation.name.removeprefix("batches/"),
-        state=_state(metadata.state, operation, has_output=file is not None or inline is not None),
-        display_name=metadata.display_name,
-        model=metadata.model,
-        created_at=metadata.create_time,
-        ended_at=metadata.end_time or metadata.update_time,
-        stats=metadata.batch_stats,
+        state=_state(name, operation, has_output=file is not None or inline is not None),
+        state_name=name,
+        display_name=operation.display_name if inner.display_name is None else inner.display_name,
+        model=inner.model or operation.model,
+        created_at=inner.create_time or operation.create_time,
+        ended_at=inner.end_time or operation.end_time or inner.update_time or operation.update_time,
+        stats=operation.batch_stats if inner.batch_stats is None else inner.batch_stats,
         error=operation.error,
         result_file=file,
         inline=inline,
     )
 
 
-def parse_page(body: bytes | bytearray) -> tuple[list[Body], str]:
+def parse_page(body: Body) -> tuple[Iterable[Body], str]:
     """The JSON of each operation on a page of the list of batches, and the token of the next page.
 
     Raises:
         ValueError: the answer is no such page.
     """
-    try:
+    if isinstance(body, Mapped):
+        text: bytes | mmap = body.view
+    else:
         try:
             page = _page.decode(body)
-            return [memoryview(operation) for operation in page.operations], page.next_page_token
+            return map(memoryview, page.operations), page.next_page_token
         except RecursionError:
-            scanned = take_apart(bytes(body), operations)
-            token = _page.decode(scanned.outline).next_page_token
-            return [body[start:end] for spans in scanned.elements.values() for start, end in spans], token
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise ValueError("no page of batches") from error
+            text = bytes(body)
+    scanned = take_apart(text, operations)
+    token = _page.decode(scanned.outline).next_page_token
+    return (text[start:end] for bounds in scanned.elements.values() for start, end in pairs(bounds)), token
 
 
 def parse_listed(body: Body) -> Batch:
     """A batch from its operation in a list: without its inline results, of which only one batch's at a time are held.
 
     Raises:
-        Permanent: it is no batch.
+        GeminiUnavailable: it is no batch.
     """
     return replace(parse_batch(body), inline=None)
 
@@ -162,53 +184,72 @@ def timestamp(text: str | None) -> float | None:
     return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
 
 
-def _read(body: Body) -> tuple[_Operation, str | None, list[msgspec.Raw] | None]:
-    operation = _operation.decode(body)
-    _, file, inline = _outputs(operation)
-    return operation, file, inline
-
-
-def _read_around_the_results(body: bytes) -> tuple[_Operation, str | None, list[msgspec.Raw] | None]:
-    """An operation with an inline result that nests too deep for the decoder: that result alone is invalid."""
+def _read(body: Body) -> tuple[_Operation, _Output]:
     try:
-        scanned = take_apart(body, inline_results)
-        operation = _operation.decode(scanned.outline)
-        place, file, inline = _outputs(operation)
-    except (msgspec.MsgspecError, RecursionError, ValueError):
-        raise _unreadable() from None
-    if place in scanned.elements and inline is not None:
-        inline = [msgspec.Raw(body[start:end]) for start, end in scanned.elements[place]]
-    return operation, file, inline
+        if isinstance(body, Mapped):
+            mapped = body
+            return _read_around(mapped.view, lambda bounds: Elements(mapped, bounds), mapped.passing())
+        try:
+            operation = _operation.decode(body)
+            return operation, _output(operation)
+        except RecursionError:
+            text = bytes(body)
+            return _read_around(text, lambda bounds: [msgspec.Raw(text[i:j]) for i, j in pairs(bounds)])
+    # A wrong value, a wrong type, bytes that are no UTF-8: all are ValueErrors.
+    except (ValueError, RecursionError):
+        raise GeminiUnavailable("Gemini's answer is no batch: it could not be read.") from None
 
 
-def _outputs(operation: _Operation) -> tuple[Place, str | None, list[msgspec.Raw] | None]:
-    """The first output that names a file or holds results, and its place."""
-    places: list[tuple[Place, msgspec.Raw]] = [(("response",), operation.response)]
-    if operation.metadata:
-        places.append((("metadata", "output"), operation.metadata.output))
+def _read_around(
+    body: bytes | mmap,
+    elements_of: Callable[[Bounds], Collection[msgspec.Raw]],
+    passed: Callable[[int], None] = lambda _: None,
+) -> tuple[_Operation, _Output]:
+    """An operation whose inline results are too many to hold, or nest too deep for the decoder."""
+    scanned = take_apart(body, inline_results, passed)
+    operation = _operation.decode(scanned.outline)
+    place, file, inline = _output(operation)
+    if inline is not None and place in scanned.elements:
+        inline = elements_of(scanned.elements[place])
+        for element in inline:
+            with suppress(RecursionError):
+                _value.decode(element)
+    return operation, (place, file, inline)
+
+
+def _output(operation: _Operation) -> _Output:
+    """The first output that names a file or holds results."""
+    inner = operation.metadata or _Told()
+    places: list[tuple[Place, msgspec.Raw]] = [
+        (("response",), operation.response),
+        (("metadata", "output"), inner.output),
+        (("output",), operation.output),
+    ]
     for place, raw in places:
-        file, inline = _output(raw)
+        file, inline = _named(raw)
         if file is not None or inline is not None:
             return place, file, inline
     return (), None, None
 
 
-def _unreadable() -> Permanent:
-    return Permanent("Gemini's answer is no batch: it could not be read.")
+def _state_name(text: str | None) -> str:
+    name = (text or "unspecified").removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_").lower()
+    return name if _STATE_NAME.fullmatch(name) else "unreadable"
 
 
-def _state(text: str | None, operation: _Operation, *, has_output: bool) -> State:
-    name = (text or "").removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_").lower()
+def _state(name: str, operation: _Operation, *, has_output: bool) -> State:
     if name == "partially_succeeded":
         return State.SUCCEEDED
     if name in set(State):
         return State(name)
     if operation.done and operation.error:
         return State.FAILED
-    return State.SUCCEEDED if operation.done and has_output else State.RUNNING
+    if operation.done and has_output:
+        return State.SUCCEEDED
+    return State.RUNNING if name == "unspecified" else State.UNKNOWN
 
 
-def _output(raw: msgspec.Raw) -> tuple[str | None, list[msgspec.Raw] | None]:
+def _named(raw: msgspec.Raw) -> tuple[str | None, list[msgspec.Raw] | None]:
     members = _object(raw)
     for name, value in members.items():
         if plain(name) in _FILE_FIELDS:

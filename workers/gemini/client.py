@@ -1,17 +1,18 @@
 """Gemini's API for one key: a batch, the list of batches, result files, webhooks."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 
-from workers.errors import GeminiUnavailable, Permanent
+from workers.errors import GeminiUnavailable
 from workers.gemini import files
 from workers.gemini.access import Access
-from workers.gemini.batches import Batch, Body, parse_batch, parse_listed, parse_page
+from workers.gemini.batches import Batch, parse_batch, parse_listed, parse_page
 from workers.gemini.files import Download
 from workers.gemini.http import Http, Limits
 from workers.gemini.pace import Pace
 from workers.gemini.paging import listed
+from workers.gemini.spool import Body
 from workers.gemini.statuses import About
 from workers.gemini.webhooks import Webhooks
 
@@ -32,12 +33,12 @@ class Gemini:
         """Ask for one batch.
 
         Raises:
-            Unreadable: 404 or 403.
+            Unreadable: 404, or 403 about the batch.
             KeyRefused: the API key is not accepted.
-            GeminiUnavailable: anything that can heal.
-            Permanent: an answer that is no batch.
+            GeminiUnavailable: anything that can heal, an answer that is no batch included.
+            Permanent: what is known not to heal.
         """
-        return parse_batch(self._http.call("GET", f"/v1beta/batches/{batch}", About.BATCH), batch)
+        return parse_batch(self._http.batch(f"/v1beta/batches/{batch}"), batch)
 
     def batches(self, page_size: int = 100) -> Iterator[Batch]:
         """All batches, newest first as Gemini lists them, page by page, without their inline results.
@@ -67,16 +68,17 @@ class Gemini:
         is no longer the one of `etag`. `pace` is that of an earlier download of the file that broke off.
 
         Raises:
-            ResultsGone: 404 or 403, the file's 48 hours are over.
+            ResultsGone: 404, or 403 about the file.
+            KeyRefused, Refused: 403 about the key, or without a reason.
             TooSlow: it comes below the least rate.
             GeminiUnavailable: anything that can heal, a cut connection included.
         """
         return files.download(self._http, file, start, etag, pace)
 
 
-def _readable(operations: list[Body]) -> Iterator[Batch]:
+def _readable(operations: Iterable[Body]) -> Iterator[Batch]:
     for operation in operations:
         try:
             yield parse_listed(operation)
-        except Permanent:
+        except GeminiUnavailable:
             logger.warning("event=unreadable_batch_listed")

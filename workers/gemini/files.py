@@ -3,17 +3,23 @@
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import httpx
 
-from workers.errors import GeminiUnavailable, Permanent, TooSlow
+from workers.errors import GeminiUnavailable, Permanent
+from workers.gemini.access import DEFAULT_BASE_URL, same_host
+from workers.gemini.encoding import decoded, is_plain
 from workers.gemini.http import Http, Opened
 from workers.gemini.pace import Pace
 from workers.gemini.statuses import About
 
-_FILE_NAME = re.compile(r"(?:files/)?([A-Za-z0-9][A-Za-z0-9_-]{0,127})")
+_ID = r"([A-Za-z0-9][A-Za-z0-9_-]{0,127})"
+_NAME = re.compile(rf"(?:files/)?{_ID}")
+_ADDRESS = re.compile(
+    rf"(?P<host>https?://[A-Za-z0-9.:\[\]-]+)(?:/[A-Za-z0-9._~-]+)*/files/{_ID}(?::download)?(?:\?[!-~]*)?"
+)
 _CHUNK = 256 << 10
 
 
@@ -21,7 +27,7 @@ _CHUNK = 256 << 10
 class Download:
     """An open result file: `chunks` starts at byte `start`; `length` (bytes) and `etag` where the server told them.
 
-    `pace` goes on with the next download of the same file.
+    `pace` goes on with the next download of the same file. Of a `compressed` one no range can be asked for.
     """
 
     start: int
@@ -29,31 +35,60 @@ class Download:
     etag: str | None
     chunks: Iterator[bytes]
     pace: Pace
+    compressed: bool = False
 
 
 @contextmanager
 def download(http: Http, file: str, start: int, etag: str | None, pace: Pace | None) -> Iterator[Download]:
     """Stream a result file from byte `start`, as `workers.gemini.client.Gemini.download` says."""
-    found = _FILE_NAME.fullmatch(file)
-    if not found:
+    name = _name(file, http.base_url)
+    if name is None:
         raise Permanent(
             "Gemini named a result file that is not of the form files/<id>; the batch can't be fetched."
         )
-    headers = {}
-    if start:
-        headers["range"] = f"bytes={start}-"
-        if etag:
-            headers["if-range"] = etag
     pace = pace or Pace(http.limits.least_rate, http.limits.rate_seconds)
-    with _opened(http, found[1], headers) as opened:
+    with ExitStack() as stack:
+        opened = stack.enter_context(_opened(http, name, _range(start, etag)))
+        if start and _counts_otherwise(opened.response, start):
+            stack.close()
+            opened = stack.enter_context(_opened(http, name, {}))
         answer = opened.response
         if answer.status_code == 416:
-            length = re.fullmatch(r"bytes \*/([0-9]+)", answer.headers.get("content-range", ""))
-            told = int(length[1]) if length else None
-            yield Download(start, told, answer.headers.get("etag"), iter(()), pace)
+            yield Download(start, _whole_length(answer), answer.headers.get("etag"), iter(()), pace)
             return
         http.check(opened, About.FILE)
         yield _download(http, answer, pace)
+
+
+def _range(start: int, etag: str | None) -> dict[str, str]:
+    """The headers that ask for everything from byte `start` on, of the file that is known."""
+    if not start:
+        return {}
+    return {"range": f"bytes={start}-"} | ({"if-range": etag} if etag else {})
+
+
+def _counts_otherwise(answer: httpx.Response, start: int) -> bool:
+    """Whether a server counts other bytes than those that are known: compressed ones, or a shorter file's."""
+    if answer.status_code == 206:
+        return not is_plain(answer.headers.get("content-encoding"))
+    length = _whole_length(answer)
+    return answer.status_code == 416 and length is not None and length < start
+
+
+def _whole_length(answer: httpx.Response) -> int | None:
+    """How long a file is by the answer that a range lies behind its end."""
+    found = re.fullmatch(r"bytes \*/([0-9]{1,18})", answer.headers.get("content-range", ""))
+    return int(found[1]) if found else None
+
+
+def _name(file: str, base_url: str) -> str | None:
+    """The id of a file that is named as files/<id>, or by its address at Gemini; None for anything else."""
+    if found := _NAME.fullmatch(file):
+        return found[1]
+    found = _ADDRESS.fullmatch(file)
+    if found and any(same_host(found["host"], gemini) for gemini in (base_url, DEFAULT_BASE_URL)):
+        return found[2]
+    return None
 
 
 @contextmanager
@@ -72,33 +107,40 @@ def _opened(http: Http, name: str, headers: dict[str, str]) -> Iterator[Opened]:
 
 
 def _download(http: Http, answer: httpx.Response, pace: Pace) -> Download:
-    if answer.headers.get("content-encoding", "identity") != "identity":
-        raise GeminiUnavailable("Gemini sent the result file compressed although plain bytes were asked for.")
+    etag = answer.headers.get("etag")
+    pieces = _paced(answer.iter_raw(), pace)
+    encoding = answer.headers.get("content-encoding")
+    if not is_plain(encoding):
+        if answer.status_code != 200:
+            raise GeminiUnavailable(
+                "Gemini sent a part of a compressed file although all of it was asked for."
+            )
+        return Download(0, None, etag, _chunks(http, decoded(pieces, encoding)), pace, compressed=True)
     start, length = 0, _length(answer.headers.get("content-length"))
     if answer.status_code == 206:
         found = re.fullmatch(r"bytes ([0-9]+)-[0-9]+/([0-9]+|\*)", answer.headers.get("content-range", ""))
         if not found:
             raise GeminiUnavailable("Gemini answered a range request without saying which range it sent.")
         start, length = int(found[1]), _length(found[2])
-    return Download(start, length, answer.headers.get("etag"), _chunks(http, answer, pace), pace)
+    return Download(start, length, etag, _chunks(http, pieces), pace)
 
 
 def _length(text: str | None) -> int | None:
     return int(text) if text and re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
-def _chunks(http: Http, answer: httpx.Response, pace: Pace) -> Iterator[bytes]:
-    """What came before a connection broke, or grew too slow, is given too, so that the next one goes on behind it."""
+def _chunks(http: Http, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """What came before a connection broke or grew too slow is given too, so that the next one goes on behind it."""
     held, broken = bytearray(), None
     try:
-        for piece in _paced(answer.iter_raw(), pace):
+        for piece in pieces:
             held += piece
             if len(held) >= _CHUNK:
                 yield bytes(held)
                 held.clear()
     except httpx.HTTPError as error:
         broken = http.unreachable(error)
-    except TooSlow as error:
+    except GeminiUnavailable as error:
         broken = error
     if held:
         yield bytes(held)

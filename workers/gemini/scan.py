@@ -1,23 +1,27 @@
 """Where the elements of an answer's long arrays stand: one pass over brackets and strings, however deep. Pure."""
 
 import re
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterator, MutableSequence
 from dataclasses import dataclass, field
+from mmap import mmap
 
 import msgspec
 
 INLINE_FIELDS = {"inlinedresponses", "inlinedembedcontentresponses"}
 
-_PLACES = {("response",), ("metadata", "output")}
+_PLACES = {("response",), ("output",), ("metadata", "output")}
 _DEEPEST = 4  # Levels above an array that is looked for, at most.
 # A string whose end is missing goes on to the end of the text; so no byte is looked at twice.
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?P<end>")?'
 _TOKEN = re.compile(_STRING + rb"|[\[\]{}:,]", re.DOTALL)
-_BRACKET = re.compile(_STRING + rb"|[\[\]{}]", re.DOTALL)
+# All that stands before the next bracket, and that; or a quote, where a string is not closed.
+_TO_BRACKET = re.compile(rb'(?:[^"\[\]{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+(["\[\]{}])?', re.DOTALL)
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 
 Place = tuple[str, ...]
-Span = tuple[int, int]
+# Where values start and end, alternating: a tuple for each would take more than small values do.
+Bounds = MutableSequence[int]
 
 
 @dataclass(slots=True)
@@ -25,11 +29,11 @@ class Scanned:
     """An answer taken apart.
 
     `outline` is the answer with the arrays that were looked for emptied; `elements` says where the elements of each
-    stood, by its place.
+    started and ended, by its place.
     """
 
     outline: bytes = b""
-    elements: dict[Place, list[Span]] = field(default_factory=dict)
+    elements: dict[Place, Bounds] = field(default_factory=dict)
 
 
 def plain(name: str) -> str:
@@ -37,12 +41,17 @@ def plain(name: str) -> str:
     return name.replace("_", "").lower()
 
 
-def take_apart(body: bytes, place_of: Callable[[list[str]], Place | None]) -> Scanned:
+def take_apart(
+    body: bytes | mmap,
+    place_of: Callable[[list[str]], Place | None],
+    passed: Callable[[int], None] = lambda _: None,
+) -> Scanned:
     """Find arrays in JSON text, which may nest deeper than a decoder goes.
 
     Args:
         body: JSON that need not be valid.
         place_of: the place of an array that is looked for, by the names of the members that lead to it; else None.
+        passed: is told how far the pass came.
 
     Raises:
         ValueError: the text is cut, or its strings or brackets don't fit together.
@@ -61,7 +70,7 @@ def take_apart(body: bytes, place_of: Callable[[list[str]], Place | None]) -> Sc
             case b",":
                 name = ""
             case b"[" if len(path) <= _DEEPEST and (place := place_of([*path[1:], name])):
-                scanned.elements[place], at = _elements(body, start)
+                scanned.elements[place], at = _elements(body, start, passed)
                 scanned.outline += body[kept:start] + b"[]"
                 kept = at
             case b"[" | b"{":
@@ -75,6 +84,12 @@ def take_apart(body: bytes, place_of: Callable[[list[str]], Place | None]) -> Sc
         raise ValueError("a bracket is not closed")
     scanned.outline += body[kept:]
     return scanned
+
+
+def pairs(bounds: Bounds) -> Iterator[tuple[int, int]]:
+    """Where each value starts and ends."""
+    each = iter(bounds)
+    return zip(each, each, strict=True)
 
 
 def operations(path: list[str]) -> Place | None:
@@ -91,9 +106,9 @@ def inline_results(path: list[str]) -> Place | None:
     return None
 
 
-def _elements(body: bytes, at: int) -> tuple[list[Span], int]:
+def _elements(body: bytes | mmap, at: int, passed: Callable[[int], None]) -> tuple[Bounds, int]:
     """Where the elements of the array at `at` stand, and where it ends."""
-    spans: list[Span] = []
+    bounds: Bounds = array("Q")
     at += 1
     begin = at
     while (found := _TOKEN.search(body, at)) is not None:
@@ -104,34 +119,36 @@ def _elements(body: bytes, at: int) -> tuple[list[Span], int]:
             case b'"':
                 _check_closed(found)
             case b"," | b"]" as mark:
-                span = _trimmed(body, begin, start)
-                if span[0] < span[1]:
-                    spans.append(span)
-                elif mark == b"," or spans:
+                first, last = _trimmed(body, begin, start)
+                if first < last:
+                    bounds.extend((first, last))
+                elif mark == b"," or bounds:
                     raise ValueError("an element is missing")
                 if mark == b"]":
-                    return spans, at
+                    return bounds, at
                 begin = at
+                passed(at)
     raise ValueError("an array is not closed")
 
 
-def _value_end(body: bytes, at: int) -> int:
+def _value_end(body: bytes | mmap, at: int) -> int:
     """Where the object or array that starts at `at` ends."""
     depth = 0
-    for found in _BRACKET.finditer(body, at):
-        match body[found.start() : found.start() + 1]:
-            case b'"':
-                _check_closed(found)
+    while (found := _TO_BRACKET.match(body, at)) is not None:
+        at = found.end()
+        match found[1]:
             case b"[" | b"{":
                 depth += 1
-            case _:
+            case b"]" | b"}":
                 depth -= 1
                 if not depth:
-                    return found.end()
-    raise ValueError("a bracket is not closed")
+                    return at
+            case _:
+                break
+    raise ValueError("a string or a bracket is not closed")
 
 
-def _trimmed(body: bytes, start: int, end: int) -> Span:
+def _trimmed(body: bytes | mmap, start: int, end: int) -> tuple[int, int]:
     space = _SPACE.match(body, start, end)
     start = space.end() if space else start
     while end > start and body[end - 1] in b" \t\r\n":

@@ -36,6 +36,7 @@ _KEY_WORDS = re.compile(
     re.IGNORECASE,
 )
 _FILE_WORDS = re.compile(r"\bfile\b", re.IGNORECASE)
+_LONG_SECONDS = 30.0
 _READ_CHARACTERS = 10_000
 _SAID_CHARACTERS = 300
 
@@ -58,14 +59,24 @@ class _Said:
     reasons: tuple[str, ...] = ()
 
 
-def error_of(
-    status: int, headers: Mapping[str, str], content: bytes, about: About, key: Secret
-) -> WorkerError:
-    """The error that an answer other than 200 stands for. Its sentence quotes Gemini's own, never the `key`."""
-    said = _said(content)
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer other than 200: its status, headers, what its body begins with, and how many seconds it took."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    seconds: float = 0.0
+
+
+def error_of(answer: Answer, about: About, key: Secret) -> WorkerError:
+    """The error that an answer stands for. Its sentence quotes Gemini's own, never the `key`."""
+    status, said = answer.status, _said(answer.body)
     words = quotable(said.message, key).rstrip(".")
     quoted = f": {words}." if words else "."
-    if _is_about_the_key(status, said, content) or (status == 403 and about in {About.LIST, About.WEBHOOK}):
+    if _is_about_the_key(status, said, answer.body) or (
+        status == 403 and about in {About.LIST, About.WEBHOOK}
+    ):
         return KeyRefused(f"Gemini refused the API key ({status}), check GEMINI_API_KEY{quoted}")
     match status, about:
         case 403 | 404, About.BATCH:
@@ -76,10 +87,16 @@ def error_of(
             return ResultsGone(f"The result file is gone, or not this key's (403){quoted}")
         case 403, _:
             return Refused(f"Gemini refuses the {about} (403){quoted}")
+        case 503 | 504, About.BATCH if status == 504 or answer.seconds > _LONG_SECONDS:
+            sentence = (
+                f"Gemini could not put the batch together in time ({status}){quoted} If its results are inline and "
+                "large, submit such jobs as a file."
+            )
+            return GeminiUnavailable(sentence, _retry_after(answer.headers))
     sentence = _sentence(status, about, quoted)
     if status in _FINAL and said.status != "FAILED_PRECONDITION":
         return Permanent(sentence)
-    return GeminiUnavailable(sentence, _retry_after(headers))
+    return GeminiUnavailable(sentence, _retry_after(answer.headers))
 
 
 def _sentence(status: int, about: About, quoted: str) -> str:

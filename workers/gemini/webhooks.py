@@ -17,6 +17,7 @@ from workers.errors import GeminiUnavailable, Permanent
 from workers.gemini.access import Secret
 from workers.gemini.http import Http
 from workers.gemini.paging import listed
+from workers.gemini.spool import Mapped
 from workers.gemini.statuses import About
 
 ENABLED = "enabled"
@@ -149,6 +150,8 @@ class Webhooks:
     ) -> Answer:
         content = self._http.call(method, path, about, params=params, body=body)
         try:
+            if isinstance(content, Mapped):
+                raise msgspec.DecodeError("larger than any webhook")
             return msgspec.convert(_snake_case(msgspec.json.decode(content or b"{}")), answer)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             # The original error may quote a secret out of the answer.

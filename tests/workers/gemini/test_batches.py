@@ -1,6 +1,8 @@
 """A batch as it was documented, as it was seen, and as nobody should send it."""
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -9,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.errors import Permanent
+from workers.errors import GeminiUnavailable
 from workers.gemini.batches import Batch, State, parse_batch, timestamp
+from workers.gemini.spool import Body, Spool
 from workers.results.result import parse
 from workers.sources import InlineSource
 
@@ -41,7 +44,9 @@ def test_a_state_is_read_with_each_prefix(prefix: str, state: str) -> None:
         ({}, State.RUNNING),
         ({"metadata": None}, State.RUNNING),
         ({"metadata": {"state": "BATCH_STATE_UNSPECIFIED"}}, State.RUNNING),
-        ({"metadata": {"state": "SOMETHING_NEW"}, "done": True}, State.RUNNING),
+        ({"state": "BATCH_STATE_UNSPECIFIED"}, State.RUNNING),
+        ({"metadata": {"state": "SOMETHING_NEW"}, "done": True}, State.UNKNOWN),
+        ({"metadata": {"state": "SOMETHING_NEW"}, "done": True, "error": {"code": 13}}, State.FAILED),
         ({"done": True}, State.RUNNING),
         ({"done": True, "response": {"responsesFile": "files/x"}}, State.SUCCEEDED),
         ({"done": False, "response": {"responsesFile": "files/x"}}, State.RUNNING),
@@ -54,6 +59,98 @@ def test_a_batch_whose_state_is_not_told_is_final_only_with_an_output_or_an_erro
     operation: dict[str, Any], state: State
 ) -> None:
     assert parsed(**operation).state is state
+
+
+@pytest.mark.parametrize("prefix", ["BATCH_STATE_", "JOB_STATE_", ""])
+@pytest.mark.parametrize("name", ["QUEUED", "PAUSED", "UPDATING", "CANCELLING", "SOMETHING_NEW"])
+@pytest.mark.parametrize("at_the_top", [False, True])
+def test_a_state_that_is_not_known_keeps_its_own_name(prefix: str, name: str, at_the_top: bool) -> None:
+    fields = {"state": prefix + name}
+
+    batch = parsed(**fields) if at_the_top else parsed(metadata=fields)
+
+    assert (batch.state, batch.state_name, batch.final) == (State.UNKNOWN, name.lower(), False)
+
+
+@pytest.mark.parametrize(
+    ("state", "name"),
+    [
+        ("BATCH_STATE_RUNNING", "running"),
+        ("JOB_STATE_PARTIALLY_SUCCEEDED", "partially_succeeded"),
+        ("BATCH_STATE_UNSPECIFIED", "unspecified"),
+        ("", "unspecified"),
+        (None, "unspecified"),
+        ("\x1b]0;x\x07", "unreadable"),
+        ("X" * 65, "unreadable"),
+        ("PAUSED\n", "unreadable"),
+    ],
+)
+def test_a_states_name_is_geminis_own_as_far_as_it_can_be_shown(state: str | None, name: str) -> None:
+    assert parsed(metadata={"state": state}).state_name == name
+
+
+@pytest.mark.parametrize("state", [*STATES, "PAUSED"])
+@pytest.mark.parametrize("inline", [False, True])
+def test_an_output_that_is_named_is_shown_whatever_the_state(state: str, inline: bool) -> None:
+    output: dict[str, Any] = {"inlinedResponses": [{}]} if inline else {"responsesFile": FILE}
+
+    batch = parsed(metadata={"state": state, "output": output}, error={"code": 13})
+
+    assert (elements(batch), batch.result_file) == (([{}], None) if inline else (None, FILE))
+
+
+def test_an_expired_batch_with_an_output_names_it() -> None:
+    operation: dict[str, Any] = {
+        "name": "batches/abc",
+        "metadata": {
+            "@type": "type.googleapis.com/google.ai.generativelanguage.v1main.GenerateContentBatch",
+            "model": "models/gemini-2.5-flash",
+            "batchStats": {"requestCount": "2", "successfulRequestCount": "1"},
+            "state": "BATCH_STATE_EXPIRED",
+            "output": {"responsesFile": FILE},
+        },
+        "done": True,
+        "response": {"responsesFile": FILE},
+    }
+
+    batch = parsed(**operation)
+
+    assert (batch.state, batch.result_file, batch.succeeded_results) == (State.EXPIRED, FILE, 1)
+
+
+TOLD: dict[str, Any] = {
+    "model": "models/gemini-2.5-flash",
+    "displayName": "my-batch",
+    "createTime": "2026-07-01T20:29:19.123456789Z",
+    "endTime": "2026-07-01T21:00:00Z",
+    "updateTime": "2026-07-01T22:00:00Z",
+    "batchStats": {"requestCount": "2", "successfulRequestCount": "1"},
+    "state": "BATCH_STATE_SUCCEEDED",
+}
+
+
+@pytest.mark.parametrize(
+    "output", [{"responsesFile": FILE}, {"inlinedResponses": {"inlinedResponses": [{"response": {}}]}}]
+)
+def test_a_batch_whose_fields_stand_at_the_top_is_the_same_batch(output: dict[str, Any]) -> None:
+    nested = parsed(name="batches/abc", metadata={**TOLD, "output": output}, error={"code": 1})
+    for flat in (
+        parsed(name="batches/abc", **TOLD, output=output, error={"code": 1}),
+        parsed(name="batches/abc", **TOLD, metadata=None, response=output, error={"code": 1}),
+        parsed(name="batches/abc", **TOLD, metadata={"output": output}, error={"code": 1}),
+    ):
+        assert (replace(flat, inline=None), elements(flat)) == (
+            replace(nested, inline=None),
+            elements(nested),
+        )
+
+
+def test_what_stands_in_the_metadata_goes_before_what_stands_at_the_top() -> None:
+    batch = parsed(
+        state="BATCH_STATE_RUNNING", model="b", metadata={"state": "BATCH_STATE_FAILED", "model": "a"}
+    )
+
+    assert (batch.state, batch.model) == (State.FAILED, "a")
 
 
 @pytest.mark.parametrize("field", FILE_FIELDS)
@@ -132,6 +229,7 @@ def test_everything_that_is_told_of_a_batch_is_kept() -> None:
     assert batch == Batch(
         id="abc",
         state=State.FAILED,
+        state_name="failed",
         display_name="my-batch",
         model="models/gemini-2.5-flash",
         created_at="2026-07-01T20:29:19.123456789Z",
@@ -166,7 +264,7 @@ def test_a_count_that_can_not_be_read_is_not_known(stats: object) -> None:
     ],
 )
 def test_what_is_no_batch_is_refused(body: bytes) -> None:
-    with pytest.raises(Permanent, match="no batch"):
+    with pytest.raises(GeminiUnavailable, match="no batch"):
         parse_batch(body, "abc")
 
 
@@ -194,7 +292,7 @@ FIELDS = st.sampled_from(
 def test_any_json_is_a_batch_or_an_error_of_ours(operation: dict[str, Any]) -> None:
     try:
         batch = parse_batch(msgspec.json.encode(operation), "abc")
-    except Permanent:
+    except GeminiUnavailable:
         return
     assert batch.id == "abc"
     assert batch.state in set(State)
@@ -229,6 +327,7 @@ DEEP = b'{"metadata":{"key":"deep"},"response": ' + b"[" * 10_000 + b'" a "' + b
     [
         b'{"done":true,"metadata":{"state":"BATCH_STATE_SUCCEEDED"},"response":{"inlinedResponses":%b}}',
         b'{"metadata":{"output":{"inlined_responses":{"inlinedResponses":%b}},"state":"JOB_STATE_SUCCEEDED"}}',
+        b'{"output":{"inlinedResponses":{"inlinedResponses":%b}},"state":"JOB_STATE_SUCCEEDED"}',
     ],
 )
 def test_an_inline_result_that_nests_too_deep_spoils_only_itself(around: bytes) -> None:
@@ -243,8 +342,57 @@ def test_an_inline_result_that_nests_too_deep_spoils_only_itself(around: bytes) 
     assert [parse(line).status for line in lines] == ["succeeded", "invalid"]
 
 
+def spooled(body: bytes) -> Body:
+    spool = Spool()
+    spool.write(body + b" " * (16 << 20))
+    return spool.body()
+
+
+@pytest.mark.parametrize("place", ["response", "metadata", "output"])
+def test_a_large_answer_is_the_same_batch_with_the_same_results(place: str) -> None:
+    results = b"[ %b ]" % b" , ".join(
+        [b'{"metadata":{"key":"%d"},"response":{ "a": "\\u00e9 ]"}}' % n for n in range(9)]
+    )
+    output = b'{"inlinedResponses":{"inlinedResponses":%b}}' % results
+    told = (
+        b'"metadata":{"state":"JOB_STATE_FAILED","output":%b}' % output
+        if place == "metadata"
+        else (b'"state":"JOB_STATE_FAILED","%b":%b' % (place.encode(), output))
+    )
+    body = b'{"name":"batches/abc","error":{"code":13},"done":true,%b}' % told
+
+    small, large = parse_batch(body), parse_batch(spooled(body))
+
+    assert elements(large) == elements(small)
+    assert large.inline is not None
+    assert len(large.inline) == 9
+    assert replace(large, inline=None) == replace(small, inline=None)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_large_answer_may_nest_too_deep_like_a_small_one(deep: bool) -> None:
+    element = DEEP if deep else b"{}"
+    body = b'{"done":true,"response":{"inlinedResponses":[{"response":{}},%b]}}' % element
+
+    batch = parse_batch(spooled(body), "abc")
+
+    assert batch.inline is not None
+    assert [bytes(each) for each in batch.inline] == [b'{"response":{}}', element]
+
+
+@pytest.mark.parametrize("of", [spooled, bytes])
+@pytest.mark.parametrize("element", [b"[1 2]", b'{"a":1,}', b"tru", b"[}", b"1,,2", b'"a', b"1]2"])
+def test_an_answer_with_an_element_that_is_no_json_is_refused_whatever_its_size_and_depth(
+    of: Callable[[bytes], Body], element: bytes
+) -> None:
+    body = b'{"response":{"inlinedResponses":[%b,%b,{}]}}' % (DEEP, element)
+
+    with pytest.raises(GeminiUnavailable, match="no batch"):
+        parse_batch(of(body), "abc")
+
+
 @pytest.mark.parametrize("cut", [1, 100, len(DEEP) - 2])
 def test_deep_json_that_is_no_batch_is_refused(cut: int) -> None:
     body = b'{"response":{"inlinedResponses":[' + DEEP[:-cut]
-    with pytest.raises(Permanent):
+    with pytest.raises(GeminiUnavailable):
         parse_batch(body, "abc")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.gemini.scan import inline_results, take_apart
+from workers.gemini.scan import inline_results, pairs, take_apart
 
 STRINGS = st.sampled_from(['"', "\\", "]", "}", "[", "{", ",", ":", " ", '\\"', "", "é", "a b"]) | st.text(
     max_size=4
@@ -24,8 +24,8 @@ INLINE = st.sampled_from(["inlinedResponses", "inlined_responses", "inlinedEmbed
 def taken(body: bytes) -> tuple[Any, dict[tuple[str, ...], list[Any]]]:
     scanned = take_apart(body, inline_results)
     return json.loads(scanned.outline), {
-        place: [json.loads(body[start:end]) for start, end in spans]
-        for place, spans in scanned.elements.items()
+        place: [json.loads(body[start:end]) for start, end in pairs(bounds)]
+        for place, bounds in scanned.elements.items()
     }
 
 
@@ -62,14 +62,14 @@ def test_depth_is_no_limit() -> None:
     scanned = take_apart(b'{"response":{"inlinedResponses":[' + deep + b", 1 ]}}", inline_results)
 
     assert scanned.outline == b'{"response":{"inlinedResponses":[]}}'
-    assert [end - start for start, end in scanned.elements["response",]] == [200_000, 1]
+    assert [end - start for start, end in pairs(scanned.elements["response",])] == [200_000, 1]
 
 
 @pytest.mark.parametrize("elements", [b"[]", b"[ \n]"])
 def test_no_elements_are_none(elements: bytes) -> None:
-    assert take_apart(b'{"response":{"inlinedResponses":' + elements + b"}}", inline_results).elements == {
-        ("response",): []
-    }
+    scanned = take_apart(b'{"response":{"inlinedResponses":' + elements + b"}}", inline_results)
+
+    assert {place: list(bounds) for place, bounds in scanned.elements.items()} == {("response",): []}
 
 
 @pytest.mark.parametrize(

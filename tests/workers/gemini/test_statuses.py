@@ -1,0 +1,36 @@
+"""What an answer stands for, where it depends on more than a server can be made to say at once."""
+
+import json
+
+import pytest
+
+from workers.errors import GeminiUnavailable
+from workers.gemini.access import Secret
+from workers.gemini.statuses import About, Answer, error_of
+
+KEY = Secret("AIza-secret")
+
+
+@pytest.mark.parametrize(("status", "seconds"), [(503, 61.0), (504, 61.0), (504, 0.1)])
+def test_a_batch_that_gemini_can_not_deliver_in_time_is_told_with_what_to_do(
+    status: int, seconds: float
+) -> None:
+    body = json.dumps({"error": {"code": status, "message": "The deadline was exceeded."}}).encode()
+
+    error = error_of(Answer(status, {"retry-after": "7"}, body, seconds), About.BATCH, KEY)
+
+    assert isinstance(error, GeminiUnavailable)
+    assert error.retry_after == 7
+    assert "could not put the batch together" in str(error)
+    assert "The deadline was exceeded. If its results are inline" in str(error)
+    assert str(error).endswith("submit such jobs as a file.")
+
+
+@pytest.mark.parametrize(
+    ("about", "status", "seconds"),
+    [(About.BATCH, 503, 0.1), (About.BATCH, 500, 61.0), (About.LIST, 503, 61.0), (About.FILE, 504, 61.0)],
+)
+def test_other_trouble_is_not_blamed_on_the_size_of_the_results(
+    about: About, status: int, seconds: float
+) -> None:
+    assert "inline" not in str(error_of(Answer(status, {}, b"", seconds), about, KEY))
