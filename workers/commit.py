@@ -54,6 +54,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     trigger: str
     counts: Counts
     finish_reasons: dict[str, int]
+    model_versions: dict[str, int] = {}
     usage: dict[str, int]
     batch_stats: Any
     parts: list[PartSummary]
@@ -160,6 +161,7 @@ def _commit(bucket: Bucket, plan: Plan, split: Split, total: Tally, replaced: Su
         trigger=plan.trigger,
         counts=counts,
         finish_reasons=dict(sorted(total.finish_reasons.items())),
+        model_versions=dict(sorted(total.model_versions.items())),
         usage={field: total.usage.get(field, 0) for field in USAGE_FIELDS},
         batch_stats=plan.batch_stats,
         parts=[PartSummary(layout.raw_part(p.number), p.lines, p.bytes, p.sha256) for p in split.parts],
@@ -217,6 +219,9 @@ def _warnings(plan: Plan, counts: Counts, total: Tally, parts: int) -> Iterable[
         theirs = stats.get(field)
         if theirs is not None and str(theirs) != str(ours):
             yield f"Gemini counts {theirs} {name}, the results hold {ours}."
+    if unexplained := total.unexplained_tokens:
+        differ = "less" if unexplained > 0 else "more"
+        yield f"The parts of the token counts add up to {abs(unexplained)} {differ} than total_tokens."
     if 0 < total.dataset < parts:
         yield f"dataset/ holds {total.dataset} of {parts} parts: OUTPUTS was changed while the batch was processed."
     if total.repeated:
