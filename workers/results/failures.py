@@ -5,6 +5,7 @@ a `response`; the OpenAI-compatible layer a `status_code` and an `error` inside 
 come back with the answer, so that a `status` beside an answer may also be somebody's own word.
 """
 
+from contextlib import suppress
 from enum import Enum, auto
 
 from msgspec import Raw
@@ -12,6 +13,7 @@ from msgspec import Raw
 from workers.results.lenient import decoded, fields, first_byte, string
 
 _FAILED = 400
+_LONGEST_NUMBER = 20
 
 
 class Response(Enum):
@@ -62,13 +64,12 @@ def says(error: Raw) -> bool:
 
 def number(raw: Raw | None) -> float | None:
     """A number, also one in a string; None for anything else."""
-    found = decoded(raw, float)
-    if found is None:
-        try:
-            found = float(string(raw) or "")
-        except ValueError:
-            return None
-    return float(found)
+    found: float | None = decoded(raw, float)
+    text = string(raw) or ""
+    if found is None and text and len(text) <= _LONGEST_NUMBER:
+        with suppress(ValueError):
+            found = float(text)
+    return found
 
 
 def is_failing(status_code: Raw | None) -> bool:
