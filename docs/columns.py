@@ -16,8 +16,13 @@ MEANINGS = {
     "total_tokens": _COUNTED,
     "error_code": "the error's `code`; null where it is none that an int32 holds",
     "error_message": "the error's `message`, or what makes a line invalid",
-    "embedding": "null where there is none, or where it is more than 4 MiB of JSON or not all numbers within float32",
-    "media": "names of the media's objects, relative to the batch's folder; empty if there are none",
+    "embedding": (
+        "the first one's where there are several; null where there is none, or where it is more than 4 MiB of JSON or"
+        " not all numbers within float32"
+    ),
+    "media": (
+        "names of the media's objects, relative to the batch's folder, those of thoughts last; empty if there are none"
+    ),
     "raw_part": "the raw part, relative to the batch's folder",
     "raw_offset": "where in it the line starts, in bytes",
     "raw_length": "how long the line is without its end, in bytes",
@@ -25,4 +30,7 @@ MEANINGS = {
     "model": "as Gemini says it of the batch",
     "display_name": "as Gemini says it of the batch",
     "response": "JSON: the response, its media replaced by their names; null unless it succeeded",
+    "tool_use_tokens": (
+        "what Gemini counted of the prompt for tools such as search; in the total, beside `prompt_tokens`"
+    ),
 }

@@ -1,8 +1,9 @@
 """A bounded fuzz run: `python -m tests.fuzz --seconds 600 [--seed 1] [--target line]`.
 
-Four targets: the signature headers, the event, the result line, and the receiver's port over real sockets. A finding
-is an exception that is not ours, a document that is no JSON, an answer of 5xx, or a hang; it is printed with the input
-and ends the run with exit code 1. Findings become plain cases in the tests beside the module.
+Five targets: the signature headers, the event, the result line, a line that mixes what all layers write, and the
+receiver's port over real sockets. A finding is an exception that is not ours, a document that is no JSON, a line that
+is counted otherwise than a simple reader does, an answer of 5xx, or a hang; it is printed with the input and ends the
+run with exit code 1. Findings become plain cases in the tests beside the module.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from receiver.events import Event, Ignored, parse_event
 from receiver.public_keys import PublicKeys
 from receiver.signatures import Keys, parse_secrets, verify
 from tests.receiver import signing
+from tests.support.mixed_lines import check, mixed_line
 from tests.support.processes import Process
 from workers.results.documents import manifest_line
 from workers.results.json_text import is_utf8
@@ -48,6 +50,10 @@ LINES = [
     b'{"metadata":{"key":7},"response":{"tokenCount":"1","embedding":{"values":[-0.5,1e-3]}}}',
     b'{"key":"e","error":{"code":400,"message":"no","status":"INVALID_ARGUMENT"}}',
     b'{"response":{"promptFeedback":{"blockReason":"SAFETY"}},"key":"c","extra":[1,{"x":null}]}',
+    b'{"custom_id":"o","response":{"status_code":200,"body":{"choices":[{"message":{"content":"x"}}],"usage":{"promptTokens":1}}}}',
+    b'{"custom_id":"i","response":{"body":{"data":[{"b64_json":"iVBORw0KGgo="}],"model":"m"}},"error":null}',
+    b'{"request":{},"status":"Bad Request: no","response":{}}',
+    b'\xef\xbb\xbf{"key":"n","response":{"embeddings":[{"values":[NaN,-Infinity]}]}}',
 ]
 
 EVENTS = [
@@ -86,6 +92,12 @@ def fuzz_line(rng: random.Random) -> bytes:
     json.loads(manifest_line(rendered, "raw/part-00000.jsonl", 0, len(line), has_object=True))
     assert "/" not in rendered.name
     assert len(rendered.name.encode()) <= 240
+    return line
+
+
+def fuzz_mixed(rng: random.Random) -> bytes:
+    line = mixed_line(rng)
+    check(line)
     return line
 
 
@@ -188,9 +200,9 @@ def main() -> int:
     )
     options.add_argument("--seconds", type=float, default=60, help="for all targets together")
     options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--target", choices=("signature", "event", "line", "port"), action="append")
+    options.add_argument("--target", choices=("signature", "event", "line", "mixed", "port"), action="append")
     chosen = options.parse_args()
-    names = chosen.target or ["signature", "event", "line", "port"]
+    names = chosen.target or ["signature", "event", "line", "mixed", "port"]
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder, local_redis(Path(folder)) as redis_url:
         environment = {"REDIS_URL": redis_url, "WEBHOOK_SIGNING_SECRET": signing.SECRET}
@@ -198,7 +210,8 @@ def main() -> int:
         try:
             port = int(receiver.wait_for_output(r"listening on http://127.0.0.1:(\d+)")[1])
             targets: dict[str, Callable[[random.Random], bytes]] = {
-                "signature": SignatureFuzz(), "event": fuzz_event, "line": fuzz_line, "port": fuzz_port(port),
+                "signature": SignatureFuzz(), "event": fuzz_event, "line": fuzz_line, "mixed": fuzz_mixed,
+                "port": fuzz_port(port),
             }  # fmt: skip
             for name in names:
                 counts[name] = run(name, targets[name], chosen.seconds / len(names), chosen.seed)

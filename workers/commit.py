@@ -133,6 +133,7 @@ def _summary_of(plan: Plan, split: Split, total: Tally, revision: int) -> Summar
         trigger=plan.trigger,
         counts=counts,
         finish_reasons=dict(sorted(total.finish_reasons.items())),
+        model_versions=dict(sorted(total.model_versions.items())),
         usage={field: total.usage.get(field, 0) for field in USAGE_FIELDS},
         batch_stats=plan.batch_stats,
         parts=[PartSummary(layout.raw_part(p.number), p.lines, p.bytes, p.sha256) for p in split.parts],
@@ -182,6 +183,9 @@ def _warnings(plan: Plan, counts: Counts, total: Tally, parts: int) -> Iterable[
         theirs = integer(stats.get(field))
         if theirs is not None and theirs != ours:
             yield f"Gemini counts {theirs} {name}, the results hold {ours}."
+    if unexplained := total.unexplained_tokens:
+        differ = "less" if unexplained > 0 else "more"
+        yield f"The parts of the token counts add up to {abs(unexplained)} {differ} than total_tokens."
     if 0 < total.dataset < parts:
         yield f"dataset/ holds {total.dataset} of {parts} parts: OUTPUTS was changed while the batch was processed."
     if total.repeated:

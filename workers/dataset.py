@@ -49,9 +49,10 @@ SCHEMA = pa.schema(
         "model": pa.string(),
         "display_name": pa.string(),
         "response": pa.string(),
+        "tool_use_tokens": pa.int64(),
     }
 )
-"""The columns of every dataset, in their order, all of them nullable."""
+"""The columns of every dataset, in their order, all of them nullable. New ones come last."""
 
 _REPEATING = (
     "status",

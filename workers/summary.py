@@ -39,6 +39,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     trigger: str
     counts: Counts
     finish_reasons: dict[str, int]
+    model_versions: dict[str, int] = {}
     usage: dict[str, int]
     batch_stats: Any
     parts: list[PartSummary]

@@ -26,8 +26,7 @@ from receiver.errors import ReceiverError, SettingsError
 from receiver.registration.secret_file import ReservedFile, SecretFileError, reserve
 from receiver.registration.subscription import BATCH_EVENTS, Wanted, still_valid, subscribe
 from workers.gemini.access import Access, Secret, is_https_or_loopback
-from workers.gemini.client import Gemini
-from workers.gemini.errors import WorkerError
+from workers.gemini.client import Gemini, WorkerError
 from workers.gemini.webhooks import Webhook, Webhooks
 
 _EVENT = re.compile(r"[a-z_]+\.[a-z_]+")

@@ -19,7 +19,7 @@ from tests.support.gemini import Gemini
 from tests.support.processes import ROOT
 
 PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(20)).decode()
-MEDIA = [
+MEDIA: list[dict[str, Any]] = [
     {"text": "See: "},
     {"inlineData": {"mimeType": "image/png", "data": PIXEL}},
     {"inlineData": {"mimeType": "image/jpeg", "data": PIXEL}},
@@ -39,6 +39,11 @@ LINES = [
     b'{"key":"failed","status":{"code":13}}\n',
     b'{"key":"said","error":"a word"}\n',
     b'{"key":"neither"}\n',
+    b'{"custom_id":"chat","response":{"status_code":200,"body":{"choices":[{"message":{"content":"hi"}}]}},"error":null}\n',
+    b'{"custom_id":"late","response":{"status_code":408,"body":null},"error":null}\n',
+    b'{"request":{},"status":"It did not work.","response":{}}\n',
+    result_line("thought", candidates=[{"content": {"parts": [{**MEDIA[1], "thought": True}, MEDIA[1]]}}]),
+    result_line("tools", usageMetadata={"promptTokenCount": 26, "toolUsePromptTokenCount": 12504}),
     b"no json\n",
     b"\xff\n",
 ]

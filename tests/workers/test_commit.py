@@ -114,6 +114,7 @@ def test_the_summary_says_everything_of_the_batch(bucket: Bucket) -> None:
     assert [part["lines"] for part in told] == [2]
     assert [part["bytes"] for part in told] == [len(raw)]
     assert [part["sha256"] for part in told] == [hashlib.sha256(raw).hexdigest()]
+    assert found.pop("model_versions") == {"gemini-2.5-flash": 1}
     assert found == {
         "schema": 1,
         "batch": BATCH,

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 
-from workers.errors import GeminiUnavailable
+from workers.errors import GeminiUnavailable, WorkerError
 from workers.gemini import files
 from workers.gemini.access import Access
 from workers.gemini.batches import Batch, parse_batch, parse_listed, parse_page
@@ -17,6 +17,8 @@ from workers.gemini.statuses import About
 from workers.gemini.webhooks import Webhooks
 
 logger = logging.getLogger("workers")
+
+__all__ = ["Gemini", "WorkerError"]
 
 
 class Gemini:

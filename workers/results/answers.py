@@ -3,15 +3,11 @@
 Field names are accepted in camelCase, as the API writes them, and in snake_case, as its Python users do.
 """
 
-import types
-import typing
-from typing import Annotated, Any
-
 import msgspec
-from msgspec import Meta, Raw, Struct, field
+from msgspec import Raw, Struct, field
 from msgspec.structs import astuple
 
-_INT64_MAX = 2**63 - 1
+from workers.results.lenient import Amount, Count, count, salvage
 
 
 class Usage(Struct, frozen=True, gc=False):
@@ -19,6 +15,7 @@ class Usage(Struct, frozen=True, gc=False):
 
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
+    tool_use_tokens: int | None = None
     output_tokens: int | None = None
     thoughts_tokens: int | None = None
     total_tokens: int | None = None
@@ -27,10 +24,19 @@ class Usage(Struct, frozen=True, gc=False):
 USAGE_FIELDS = Usage.__struct_fields__
 
 
+class Envelope(Struct, frozen=True, gc=False):
+    """Fields that only a response of the OpenAI-compatible layer has, or one that says that it failed."""
+
+    status_code: Raw
+    body: Raw
+    error: Raw
+
+
 class Answer(Struct, frozen=True, gc=False):
     """What was read from one response.
 
-    `texts` are JSON strings as they came, quotes included; `embedding` is a JSON array as it came.
+    `texts` are JSON strings as they came, quotes included; `embedding` is a JSON array as it came. `body` is that of
+    an OpenAI-compatible response, from which all was read; then the media are in there too.
     """
 
     texts: list[Raw]
@@ -39,9 +45,9 @@ class Answer(Struct, frozen=True, gc=False):
     usage: Usage | None = None
     embedding: Raw | None = None
     has_media: bool = False
-
-
-_Amount = Annotated[int, Meta(ge=0, le=_INT64_MAX)] | str | None
+    model_version: str | None = None
+    body: Raw | None = None
+    envelope: Envelope | None = None
 
 
 class _Part(Struct, gc=False):
@@ -66,24 +72,30 @@ class _Feedback(Struct, gc=False):
     block_reason_snake: str | None = field(default=None, name="block_reason")
 
 
+# The fields of `Usage`, in their order.
 class _Counts(Struct, gc=False):
-    prompt: _Amount = field(default=None, name="promptTokenCount")
-    cached: _Amount = field(default=None, name="cachedContentTokenCount")
-    output: _Amount = field(default=None, name="candidatesTokenCount")
-    thoughts: _Amount = field(default=None, name="thoughtsTokenCount")
-    total: _Amount = field(default=None, name="totalTokenCount")
+    prompt: Count = field(default=None, name="promptTokenCount")
+    cached: Count = field(default=None, name="cachedContentTokenCount")
+    tool_use: Count = field(default=None, name="toolUsePromptTokenCount")
+    output: Count = field(default=None, name="candidatesTokenCount")
+    thoughts: Count = field(default=None, name="thoughtsTokenCount")
+    total: Count = field(default=None, name="totalTokenCount")
 
 
 class _SnakeCounts(Struct, gc=False):
-    prompt: _Amount = field(default=None, name="prompt_token_count")
-    cached: _Amount = field(default=None, name="cached_content_token_count")
-    output: _Amount = field(default=None, name="candidates_token_count")
-    thoughts: _Amount = field(default=None, name="thoughts_token_count")
-    total: _Amount = field(default=None, name="total_token_count")
+    prompt: Count = field(default=None, name="prompt_token_count")
+    cached: Count = field(default=None, name="cached_content_token_count")
+    tool_use: Count = field(default=None, name="tool_use_prompt_token_count")
+    output: Count = field(default=None, name="candidates_token_count")
+    thoughts: Count = field(default=None, name="thoughts_token_count")
+    total: Count = field(default=None, name="total_token_count")
 
 
 class _Embedding(Struct, gc=False):
     values: Raw = Raw()
+
+
+_ABSENT = Raw()
 
 
 class _Response(Struct, gc=False):
@@ -92,9 +104,15 @@ class _Response(Struct, gc=False):
     feedback_snake: _Feedback | None = field(default=None, name="prompt_feedback")
     counts: _Counts | None = field(default=None, name="usageMetadata")
     counts_snake: _SnakeCounts | None = field(default=None, name="usage_metadata")
+    model_version: str | None = field(default=None, name="modelVersion")
+    model_version_snake: str | None = field(default=None, name="model_version")
     embedding: _Embedding | None = None
-    token_count: _Amount = field(default=None, name="tokenCount")
-    token_count_snake: _Amount = field(default=None, name="token_count")
+    embeddings: list[_Embedding] | None = None
+    token_count: Amount = field(default=None, name="tokenCount")
+    token_count_snake: Amount = field(default=None, name="token_count")
+    status_code: Raw = _ABSENT
+    body: Raw = _ABSENT
+    error: Raw = _ABSENT
 
 
 _decode = msgspec.json.Decoder(_Response).decode
@@ -108,7 +126,7 @@ def read(response: bytes) -> Answer:
     try:
         wire = _decode(response)
     except (msgspec.DecodeError, ValueError):
-        wire = _salvage(_Response, response)
+        wire = salvage(_Response, response)
     texts: list[Raw] = []
     has_media = False
     finish_reason = None
@@ -130,60 +148,27 @@ def read(response: bytes) -> Answer:
                 ):
                     texts.append(part.text)
     feedback = wire.feedback or wire.feedback_snake
-    embedding = wire.embedding.values if wire.embedding is not None else None
+    vector = wire.embedding or (wire.embeddings[0] if wire.embeddings else None)
+    embedding = vector.values if vector is not None else None
+    is_bare = wire.body is _ABSENT and wire.status_code is _ABSENT and wire.error is _ABSENT
     return Answer(
         texts,
         finish_reason,
         (feedback.block_reason or feedback.block_reason_snake) if feedback is not None else None,
-        _usage(wire),
+        _usage(wire, is_embedding=vector is not None),
         embedding if embedding and memoryview(embedding)[0] == ord("[") else None,
         has_media,
+        wire.model_version or wire.model_version_snake,
+        None,
+        None if is_bare else Envelope(wire.status_code, wire.body, wire.error),
     )
 
 
-def _usage(wire: _Response) -> Usage | None:
+def _usage(wire: _Response, *, is_embedding: bool) -> Usage | None:
     counts = wire.counts or wire.counts_snake
     if counts is None:
-        tokens = _count(wire.token_count if wire.token_count is not None else wire.token_count_snake)
+        tokens = count(wire.token_count if wire.token_count is not None else wire.token_count_snake)
         return None if tokens is None else Usage(prompt_tokens=tokens, total_tokens=tokens)
-    amounts = astuple(counts)
-    return Usage(*(map(_count, amounts) if str in map(type, amounts) else amounts))
-
-
-def _count(value: _Amount) -> int | None:
-    if not isinstance(value, str):
-        return value
-    # 19 digits hold every int64; more would cost time without bound.
-    number = int(value) if len(value) <= 19 and value.isascii() and value.isdigit() else None
-    return number if number is not None and number <= _INT64_MAX else None
-
-
-def _salvage(kind: Any, raw: bytes) -> Any:
-    """Decode `raw` as `kind`, leaving out just those fields that don't fit it."""
-    try:
-        return msgspec.json.decode(raw, type=kind)
-    except (msgspec.DecodeError, ValueError):
-        pass
-    if isinstance(kind, types.UnionType):
-        kind = typing.get_args(kind)[0]
-    if typing.get_origin(kind) is list:
-        (item,) = typing.get_args(kind)
-        elements = _lenient(list[Raw], raw)
-        return None if elements is None else [_salvage(item, element) for element in elements]
-    if isinstance(kind, type) and issubclass(kind, Struct):
-        members = _lenient(dict[str, Raw], raw) or {}
-        return kind(
-            **{
-                known.name: _salvage(known.type, members[known.encode_name])
-                for known in msgspec.structs.fields(kind)
-                if known.encode_name in members
-            }
-        )
-    return None
-
-
-def _lenient(kind: Any, raw: bytes) -> Any:
-    try:
-        return msgspec.json.decode(raw, type=kind)
-    except (msgspec.DecodeError, ValueError):
-        return None
+    if is_embedding and counts.total is None:
+        counts.total = counts.prompt  # All there is to count, and sometimes all that is told.
+    return Usage(*astuple(counts))

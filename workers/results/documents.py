@@ -5,14 +5,14 @@ bytes, in `workers.results.result` and here, and is the same as these would be e
 """
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from workers.results.answers import Usage
 from workers.results.media import MediaEntry
-from workers.results.result import Rendered, Status, finish_label
+from workers.results.result import Rendered, Status
 
 _Object = Annotated[Raw, Meta(extra_json_schema={"type": "object"})]
 
@@ -57,10 +57,8 @@ class Entry(Struct, frozen=True, gc=False, kw_only=True):
     object: str | None
     raw: Location
 
-    @property
-    def finish_label(self) -> str | None:
-        """What it counts as in `finish_reasons` of `batch.json`."""
-        return finish_label(self.finish_reason, self.block_reason)
+    model_version: ClassVar[None] = None
+    """The manifest does not say it."""
 
 
 read = msgspec.json.Decoder(Entry).decode
@@ -95,7 +93,7 @@ def manifest_line(rendered: Rendered, part: str, offset: int, length: int, *, ha
         rendered.head,
         rendered.facts,
         b"" if rendered.error is None else b',"error":' + rendered.error,
-        b'"%b"' % rendered.object_name.encode() if has_object else b"null",
+        b'"outputs/%b.json"' % rendered.name.encode() if has_object else b"null",
         _encode(part),
         offset,
         length,

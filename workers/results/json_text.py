@@ -26,6 +26,10 @@ _LONE_SURROGATE = re.compile(
     re.DOTALL,
 )
 _BRACKETS = re.compile(rb"[\[\]{}]")
+_BYTE_ORDER_MARK = codecs.BOM_UTF8
+_STRING_OR_NOT_FINITE = re.compile(
+    rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|(-?+(?:NaN|Infinity))(?![ \t\r\n]*+:)', re.DOTALL
+)
 
 
 def is_utf8(line: bytes) -> bool:
@@ -62,6 +66,18 @@ def is_too_deep(line: bytes) -> bool:
 def has_lone_surrogate(text: bytes) -> bool:
     """Whether an escape stands for half a character. The text need not be valid JSON."""
     return _LONE_SURROGATE.match(text) is not None
+
+
+def mended(text: bytes) -> bytes | None:
+    """JSON out of what lenient writers take for it; None where there is nothing of the kind.
+
+    A byte order mark is left out. A bare `NaN` or `Infinity` becomes a string, which is how protobuf's own JSON has it,
+    and what Gemini writes in other places.
+    """
+    found = text.removeprefix(_BYTE_ORDER_MARK)
+    if b"NaN" in found or b"Infinity" in found:
+        found = _STRING_OR_NOT_FINITE.sub(lambda at: b'"%b"' % at[1] if at[1] else at[0], found)
+    return None if len(found) == len(text) else found
 
 
 def compact(text: bytes | memoryview) -> bytes:

@@ -2,7 +2,8 @@
 
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -100,13 +101,33 @@ class Medium(Struct, frozen=True, gc=False):
 
 
 class MediaEntry(Struct, frozen=True, gc=False, omit_defaults=True):
-    """What document and manifest say of a medium: `mime_type` as declared, `bytes` once decoded."""
+    """What document and manifest say of a medium: `mime_type` as declared, `bytes` once decoded.
+
+    `thought`: it is no part of the answer, but of the way to it.
+    """
 
     object: str | None
     mime_type: str | None
     bytes: int | None = None
     sniffed_mime_type: str | None = None
     error: str | None = None
+    thought: bool = False
+
+
+class Inline(NamedTuple):
+    """A medium as it stands in a response: its data, or a sentence that says why there is none."""
+
+    mime_type: str | None
+    data: bytes | str
+    is_thought: bool = False
+
+
+class Kept(NamedTuple):
+    """What media become: to be written, to be told, and the name of each in the order in which they stood."""
+
+    media: list[Medium]
+    entries: list[MediaEntry]
+    names: list[str | None]
 
 
 class Extracted(Struct, frozen=True, gc=False):
@@ -126,26 +147,43 @@ def extract(line: bytes, name: str) -> Extracted:
     start = member(line, root(line), "response")
     if start is None:
         raise ValueError("there is no response")
-    done, end = start, value_end(line, start)
-    media: list[Medium] = []
-    entries: list[MediaEntry] = []
-    pieces: list[memoryview | bytes] = []
-    for place, value, place_end in _inline_data(line, start):
+    end = value_end(line, start)
+    found: list[Inline] = []
+    places: list[tuple[int, int]] = []
+    for place, value, place_end, is_thought in _inline_data(line, start):
         fields = {key: view[at:to] for key, _, at, to in members(line, value)}
         declared = _string(fields.get("mimeType", fields.get("mime_type")))
-        data = _decoded(fields.get("data"))
+        found.append(Inline(declared, _decoded(fields.get("data")), is_thought))
+        places.append((place, place_end))
+    kept = keep(found, name)
+    pieces: list[memoryview | bytes] = []
+    done = start
+    for inline, object_name, (place, place_end) in zip(found, kept.names, places, strict=True):
+        if object_name is not None:
+            file_data = {"mimeType": inline.mime_type or OPAQUE, "fileUri": object_name}
+            pieces += (view[done:place], b'"fileData":', msgspec.json.encode(file_data))
+            done = place_end
+    pieces.append(view[done:end])
+    return Extracted(kept.media, kept.entries, pieces)
+
+
+def keep(found: Sequence[Inline], name: str) -> Kept:
+    """Number the media of a result in their order, those of the answer first, and say what becomes of them."""
+    media: list[Medium] = []
+    entries: list[MediaEntry] = []
+    names: list[str | None] = [None] * len(found)
+    for at in sorted(range(len(found)), key=lambda at: found[at].is_thought):
+        declared, data, is_thought = found[at]
         if isinstance(data, str):
-            entries.append(MediaEntry(None, declared, error=data))
+            entries.append(MediaEntry(None, declared, error=data, thought=is_thought))
             continue
         kind = canonical(declared)
         object_name = f"media/{name}/{len(entries)}.{EXTENSIONS.get(kind, 'bin')}"
-        entries.append(MediaEntry(object_name, declared, len(data), contradiction(kind, data)))
+        told = MediaEntry(object_name, declared, len(data), contradiction(kind, data), thought=is_thought)
+        entries.append(told)
         media.append(Medium(object_name, kind if kind in EXTENSIONS else OPAQUE, data))
-        file_data = {"mimeType": declared or OPAQUE, "fileUri": object_name}
-        pieces += (view[done:place], b'"fileData":', msgspec.json.encode(file_data))
-        done = place_end
-    pieces.append(view[done:end])
-    return Extracted(media, entries, pieces)
+        names[at] = object_name
+    return Kept(media, entries, names)
 
 
 def canonical(mime_type: str | None) -> str:
@@ -161,6 +199,16 @@ def contradiction(kind: str, data: bytes) -> str | None:
         if magic.match(head):
             return None if kind in kinds else kinds[0]
     return OPAQUE if kind in _ALWAYS_MAGIC else None
+
+
+def sniffed(data: bytes) -> str | None:
+    """The MIME type that the data's first bytes tell."""
+    return contradiction("", data)
+
+
+def decoded_base64(text: str) -> bytes | str:
+    """The bytes of base64, or a sentence that says what is wrong with it."""
+    return _decoded(memoryview(msgspec.json.encode(text)))
 
 
 def _decoded(token: memoryview | None) -> bytes | str:
@@ -192,8 +240,11 @@ def _decoded(token: memoryview | None) -> bytes | str:
         return f"data is not base64: {error}"
 
 
-def _inline_data(line: bytes, response: int) -> Iterator[tuple[int, int, int]]:
-    """Each inline object of candidates' parts: where its member starts, its value starts, and both end."""
+def _inline_data(line: bytes, response: int) -> Iterator[tuple[int, int, int, bool]]:
+    """Each inline object of candidates' parts: where its member starts, its value starts, and both end.
+
+    And whether its part is a thought.
+    """
     for candidate in elements(line, member(line, response, "candidates")):
         parts = member(line, member(line, candidate, "content"), "parts")
         for part in elements(line, parts):
@@ -202,7 +253,8 @@ def _inline_data(line: bytes, response: int) -> Iterator[tuple[int, int, int]]:
             fields = {key: (start, value, end) for key, start, value, end in members(line, part)}
             found = fields.get("inlineData") or fields.get("inline_data")
             if found is not None and line[found[1]] == ord("{"):
-                yield found
+                _, value, end = fields.get("thought", (0, 0, 0))
+                yield *found, line[value:end] == b"true"
 
 
 def _string(token: memoryview | None) -> str | None:

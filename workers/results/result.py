@@ -11,10 +11,12 @@ from typing import TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
-from workers.results import answers
-from workers.results.answers import Usage
-from workers.results.json_text import MAX_DEPTH, has_lone_surrogate, is_too_deep, is_utf8
-from workers.results.media import MediaEntry, Medium, extract
+from workers.results import answers, openai
+from workers.results.answers import Answer, Usage
+from workers.results.failures import failure_of, response_of
+from workers.results.json_text import MAX_DEPTH, compact, has_lone_surrogate, is_too_deep, is_utf8, mended
+from workers.results.lenient import first_byte
+from workers.results.media import MediaEntry, Medium, extract, keep
 from workers.results.naming import output_name
 
 LINE_LIMIT_BYTES = 256 * 2**20
@@ -34,13 +36,17 @@ class Status(StrEnum):
 
 
 class Line(Struct, frozen=True, gc=False):
-    """A parsed line. `response` and `error` are JSON text as it came; `response` is a view into `source`."""
+    """A parsed line. `response` and `error` are JSON text as it came; `response` is a view into `source`.
+
+    `answer` is what the response says, where there is one.
+    """
 
     status: Status
     key: str | None = None
     response: Raw | None = None
     error: bytes | None = None
     source: bytes = b""
+    answer: Answer | None = None
 
 
 class Rendered(Struct, frozen=True, gc=False):
@@ -53,6 +59,7 @@ class Rendered(Struct, frozen=True, gc=False):
     finish_reason: str | None
     block_reason: str | None
     usage: Usage | None
+    model_version: str | None
     media: list[Medium]
     entries: list[MediaEntry]
     error: bytes | None
@@ -97,12 +104,16 @@ class Rendered(Struct, frozen=True, gc=False):
         return _field(self.error, _Message).message
 
 
+_NOTHING = Raw()
+
+
 class _Wire(Struct, gc=False):
-    key: Raw = Raw()
-    metadata: Raw = Raw()
-    response: Raw = Raw()
-    error: Raw = Raw()
-    status: Raw = Raw()
+    key: Raw = _NOTHING
+    custom_id: Raw = _NOTHING
+    metadata: Raw = _NOTHING
+    response: Raw = _NOTHING
+    error: Raw = _NOTHING
+    status: Raw = _NOTHING
 
 
 class _Metadata(Struct, gc=False):
@@ -110,7 +121,8 @@ class _Metadata(Struct, gc=False):
 
 
 class _PlainKey(Struct, gc=False):
-    key: str = ""
+    key: str | None = None
+    custom_id: str | None = None
 
 
 class _Code(Struct, gc=False):
@@ -137,7 +149,7 @@ def is_blank(line: bytes) -> bool:
     return not line.lstrip(b" \t\r\n")
 
 
-def parse(line: bytes, *, known_utf8: bool = False) -> Line:
+def parse(line: bytes, *, known_utf8: bool = False, is_mended: bool = False) -> Line:
     """Decide what a line is: one of a result file, or one element of an inline answer.
 
     White space around the object, and so a line end, does not matter. Never raises.
@@ -145,6 +157,7 @@ def parse(line: bytes, *, known_utf8: bool = False) -> Line:
     Args:
         line: any bytes.
         known_utf8: somebody has looked already, and it is.
+        is_mended: nothing in it is left to be mended.
     """
     if len(line) > LINE_LIMIT_BYTES:
         return oversized()
@@ -157,18 +170,32 @@ def parse(line: bytes, *, known_utf8: bool = False) -> Line:
     except msgspec.ValidationError:
         return _invalid("the line is not a JSON object")
     except (msgspec.DecodeError, RecursionError) as error:
+        if not is_mended and (text := mended(line)) is not None:
+            return parse(text, known_utf8=True, is_mended=True)
         # Of a lone surrogate msgspec says that the line is truncated.
         reason = "it holds a lone surrogate" if has_lone_surrogate(line) else str(error)
         return _invalid(f"the line is not JSON: {reason}")
-    key = _key(wire)
-    if kind := _first_byte(wire.response):
-        if kind != ord("{"):
-            return _invalid("response is not an object", key)
-        return Line(Status.SUCCEEDED, key, wire.response, None, line)
-    for raw in (wire.error, wire.status):
-        if _first_byte(raw):
+    try:
+        key: str | None = _decode_string(wire.key)
+    except msgspec.DecodeError:
+        key = _other_key(wire)
+    response = wire.response
+    kind = first_byte(response)
+    answer, inner = None, _NOTHING
+    if kind == ord("{"):
+        answer = answers.read(response)
+        if answer.envelope is not None:
+            inner = openai.failure(answer.envelope, response)
+            answer = openai.read(answer.envelope) or answer
+    if wire.error is not _NOTHING or wire.status is not _NOTHING or inner is not _NOTHING:
+        failure = failure_of(wire.error, wire.status, inner, response_of(response))
+        if failure is not None:
             # Line ends between tokens would cut the manifest's line in two.
-            return Line(Status.FAILED, key, None, bytes(raw).translate(None, b"\r\n"))
+            return Line(Status.FAILED, key, None, bytes(failure).translate(None, b"\r\n"))
+    if answer is not None:
+        return Line(Status.SUCCEEDED, key, response, None, line, answer)
+    if kind:
+        return _invalid("response is not an object", key)
     return _invalid("the line has neither response nor error", key)
 
 
@@ -176,11 +203,14 @@ def key_of(line: bytes) -> str | None:
     """The key that `parse` finds in a line of UTF-8 within the limit: nearly always it is a string of its own."""
     if not is_too_deep(line):
         try:
-            key = _decode_plain_key(line).key
+            plain = _decode_plain_key(line)
         except (msgspec.DecodeError, RecursionError):
-            key = ""
-        if key:
-            return key
+            pass
+        else:
+            if plain.key:
+                return plain.key
+            if plain.key is None and plain.custom_id:
+                return plain.custom_id
     return parse(line, known_utf8=True).key
 
 
@@ -208,63 +238,71 @@ def render(line: Line, index: int, occurrence: int) -> Rendered:
     media: list[Medium] = []
     entries: list[MediaEntry] = []
     pieces: list[memoryview | bytes] = []
-    if line.response is not None:
-        answer = answers.read(line.response)
+    if line.response is not None and line.answer is not None:
+        answer = line.answer
         pieces = [line.response]
     if answer.has_media:
-        extracted = extract(line.source, name)
-        media, entries, pieces = extracted.media, extracted.entries, extracted.pieces
+        if answer.body is not None:
+            media, entries, _ = keep(openai.media(answer.body), name)
+        else:
+            extracted = extract(line.source, name)
+            media, entries, pieces = extracted.media, extracted.entries, extracted.pieces
     facts = b',"finish_reason":%b,"block_reason":%b,"usage":%b,"media":%b' % (
         _encode(answer.finish_reason),
         _encode(answer.block_reason),
         _encode(answer.usage),
         _encode(entries),
     )
+    # By position, in the order of the fields: names would take five times as long.
     return Rendered(
-        key=line.key,
-        index=index,
-        name=name,
-        status=line.status,
-        finish_reason=answer.finish_reason,
-        block_reason=answer.block_reason,
-        usage=answer.usage,
-        media=media,
-        entries=entries,
-        error=line.error,
-        embedding=answer.embedding,
-        head=head,
-        facts=facts,
-        texts=answer.texts,
-        pieces=pieces,
+        line.key,
+        index,
+        name,
+        line.status,
+        answer.finish_reason,
+        answer.block_reason,
+        answer.usage,
+        answer.model_version,
+        media,
+        entries,
+        line.error,
+        answer.embedding,
+        head,
+        facts,
+        answer.texts,
+        pieces,
     )
 
 
-_NO_ANSWER = answers.Answer([])
+_NO_ANSWER = Answer([])
 
 
 def _invalid(reason: str, key: str | None = None) -> Line:
     return Line(Status.INVALID, key, None, _encode({"message": reason}))
 
 
-def _key(wire: _Wire) -> str | None:
-    raw = wire.key
-    if not raw and wire.metadata:
-        try:
-            raw = _decode_metadata(wire.metadata).key
-        except msgspec.ValidationError:
-            return None
+def _other_key(wire: _Wire) -> str | None:
+    """The key of a line that has no string there."""
+    for raw in (wire.key, wire.custom_id):
+        key = _key_in(raw)
+        if key is not None:
+            return key
+    if not wire.metadata:
+        return None
+    try:
+        return _key_in(_decode_metadata(wire.metadata).key)
+    except msgspec.ValidationError:
+        return None
+
+
+def _key_in(raw: Raw) -> str | None:
+    """A key that is no string counts as its JSON; null is none."""
     if not raw:
         return None
     try:
         return _decode_string(raw)
     except msgspec.ValidationError:
-        return bytes(msgspec.json.format(raw, indent=-1)).decode()
-
-
-def _first_byte(raw: Raw) -> int:
-    """0 where there is nothing, or null."""
-    first = memoryview(raw)[0] if raw else 0
-    return 0 if first == ord("n") else first
+        return compact(raw).decode() if first_byte(raw) else None
 
 
 def _joined(texts: list[Raw]) -> Sequence[bytes | memoryview]:

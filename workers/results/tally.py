@@ -8,7 +8,7 @@ from msgspec import Struct
 from msgspec.structs import astuple
 
 from workers.results.answers import USAGE_FIELDS, Usage
-from workers.results.result import Status
+from workers.results.result import Status, finish_label
 
 
 class Counted(Protocol):
@@ -17,13 +17,21 @@ class Counted(Protocol):
     @property
     def status(self) -> Status: ...
     @property
-    def finish_label(self) -> str | None: ...
+    def finish_reason(self) -> str | None: ...
+    @property
+    def block_reason(self) -> str | None: ...
     @property
     def usage(self) -> Usage | None: ...
+    @property
+    def model_version(self) -> str | None: ...
 
 
 class Tally(Struct):
-    """What the lines of a part, or of a batch, add up to. `dataset`: how many of the parts became a table."""
+    """What the lines of a part, or of a batch, add up to.
+
+    `dataset`: how many of the parts became a table. `model_versions`: how many answers say that they are of which
+    model. `unexplained_tokens`: how many of `total_tokens` no other field tells; below 0 where they tell more.
+    """
 
     lines: int = 0
     repeated: int = 0
@@ -31,6 +39,8 @@ class Tally(Struct):
     finish_reasons: dict[str, int] = {}
     usage: dict[str, int] = {}
     dataset: int = 0
+    model_versions: dict[str, int] = {}
+    unexplained_tokens: int = 0
 
     def add(self, other: "Tally") -> None:
         self.lines += other.lines
@@ -39,20 +49,40 @@ class Tally(Struct):
         self.finish_reasons = _sum(self.finish_reasons, other.finish_reasons)
         self.usage = _sum(self.usage, other.usage)
         self.dataset += other.dataset
+        self.model_versions = _sum(self.model_versions, other.model_versions)
+        self.unexplained_tokens += other.unexplained_tokens
 
 
 def tally_of(results: Sequence[Counted]) -> Tally:
     """The sum of some results: it costs as much for one as for many."""
-    usages = [result.usage for result in results if result.usage]
-    columns = zip(*map(astuple, usages), strict=True)
+    usages = [each for result in results if (each := result.usage)]
+    labels = [finish_label(result.finish_reason, result.block_reason) for result in results]
+    usage = _summed(usages)
+    totals = [each for each in usages if each.total_tokens is not None]
     return Tally(
         lines=len(results),
-        counts=Counter(result.status for result in results),
-        finish_reasons=Counter(label for result in results if (label := result.finish_label)),
-        usage={
-            field: sum(filter(None, column)) for field, column in zip(USAGE_FIELDS, columns, strict=False)
-        },
+        counts=Counter([result.status for result in results]),
+        finish_reasons=_named(labels),
+        usage=usage,
+        model_versions=_named([result.model_version for result in results]),
+        unexplained_tokens=_unexplained(usage if len(totals) == len(usages) else _summed(totals)),
     )
+
+
+def _summed(usages: Sequence[Usage]) -> dict[str, int]:
+    columns = zip(*map(astuple, usages), strict=True)
+    return {field: sum(filter(None, column)) for field, column in zip(USAGE_FIELDS, columns, strict=False)}
+
+
+def _unexplained(usage: dict[str, int]) -> int:
+    # Cached tokens are some of the prompt's.
+    parts = ("prompt_tokens", "tool_use_tokens", "output_tokens", "thoughts_tokens")
+    return usage.get("total_tokens", 0) - sum(usage.get(part, 0) for part in parts)
+
+
+def _named(words: list[str | None]) -> dict[str, int]:
+    """How often each word is there."""
+    return {word: times for word, times in Counter(words).items() if word}
 
 
 def _sum(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:

@@ -106,7 +106,9 @@ class Examination:
         if self.all_results_known:
             self._count()
             for name in _differing(self._tally, summary):
-                self._note_summary(f"has other {name} than the results add up to")
+                # The manifest, where it had to do, does not tell the versions.
+                if are_intact or name != "model_versions":
+                    self._note_summary(f"has other {name} than the results add up to")
         return without_objects
 
     def _fetch(self, part: PartSummary, file: IO[bytes], whole: "hashlib._Hash", advance: Advance) -> bool:
@@ -263,6 +265,7 @@ def _differing(tally: Tally, summary: Summary) -> Iterator[str]:
     for name, here, there in (
         ("counts", Counts(total=tally.lines, **tally.counts), summary.counts),
         ("finish_reasons", tally.finish_reasons, summary.finish_reasons),
+        ("model_versions", tally.model_versions, summary.model_versions),
         ("usage", {field: tally.usage.get(field, 0) for field in USAGE_FIELDS}, summary.usage),
     ):
         if here != there:

@@ -13,7 +13,7 @@ from typing import IO, NamedTuple
 
 import msgspec
 
-from workers.results.json_text import is_too_deep, is_utf8
+from workers.results.json_text import is_too_deep, is_utf8, mended
 from workers.results.lines import RawLine, lines
 from workers.results.result import Status, parse
 from workers.verify.findings import Findings, Kind
@@ -49,7 +49,10 @@ class Judged(NamedTuple):
 
 
 class _Request(msgspec.Struct):
-    request: dict[str, msgspec.Raw]
+    """Gemini's own has a `request`, one for the OpenAI-compatible layer a `body`."""
+
+    request: dict[str, msgspec.Raw] | None = None
+    body: dict[str, msgspec.Raw] | None = None
 
 
 _request = msgspec.json.Decoder(_Request)
@@ -146,7 +149,9 @@ def _key(line: RawLine) -> str | None:
     if line.data is None or not is_utf8(line.data) or is_too_deep(line.data):
         return None
     try:
-        _request.decode(line.data)
+        found = _request.decode(mended(line.data) or line.data)
     except msgspec.MsgspecError:
+        return None
+    if found.request is None and found.body is None:
         return None
     return parse(line.data).key or ""

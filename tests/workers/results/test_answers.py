@@ -74,6 +74,7 @@ def test_no_candidates_is_an_answer_without_text_or_reason(response: object) -> 
 COUNTS = {
     "promptTokenCount": 8,
     "cachedContentTokenCount": "1",
+    "toolUsePromptTokenCount": 12504,
     "candidatesTokenCount": 11,
     "thoughtsTokenCount": 829,
     "totalTokenCount": str(2**40),
@@ -82,19 +83,20 @@ COUNTS = {
 
 
 def test_token_counts_may_be_numbers_or_strings() -> None:
-    assert answer({"usageMetadata": COUNTS}).usage == Usage(8, 1, 11, 829, 2**40)
+    assert answer({"usageMetadata": COUNTS}).usage == Usage(8, 1, 12504, 11, 829, 2**40)
 
 
 def test_snake_case_fields_are_read_too() -> None:
     counts = {
         "prompt_token_count": 1,
         "cached_content_token_count": 2,
-        "candidates_token_count": 3,
-        "thoughts_token_count": 4,
-        "total_token_count": 5,
+        "tool_use_prompt_token_count": 3,
+        "candidates_token_count": 4,
+        "thoughts_token_count": 5,
+        "total_token_count": 6,
     }
     result = answer({**candidate({"text": "x"}, finish_reason="STOP"), "usage_metadata": counts})
-    assert result.usage == Usage(1, 2, 3, 4, 5)
+    assert result.usage == Usage(1, 2, 3, 4, 5, 6)
     assert result.finish_reason == "STOP"
 
 
@@ -123,6 +125,31 @@ def test_an_embedding_is_reachable_and_its_tokens_are_prompt_and_total(count: ob
     assert result.usage == Usage(prompt_tokens=1, total_tokens=1)
     assert json.loads(bytes(result.embedding or b"")) == [-0.034, 1e-5]
     assert (result.text, result.finish_label) == (None, None)
+
+
+def test_of_several_embeddings_the_first_one_counts() -> None:
+    result = answer(
+        {"embeddings": [{"values": [0.1]}, {"values": [0.2]}], "usageMetadata": {"promptTokenCount": 3}}
+    )
+    assert json.loads(bytes(result.embedding or b"")) == [0.1]
+    assert result.usage == Usage(prompt_tokens=3, total_tokens=3)
+
+
+@pytest.mark.parametrize("embeddings", [None, "x", [], {}, [None], [{}], [{"values": None}]])
+def test_embeddings_of_another_shape_are_none(embeddings: object) -> None:
+    assert answer({"embeddings": embeddings}).embedding is None
+
+
+def test_tokens_of_an_embedding_that_counts_the_prompt_alone_are_all() -> None:
+    counts = {"promptTokenCount": 3, "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 3}]}
+    assert answer({"embedding": {"values": [1]}, "usageMetadata": counts}).usage == Usage(3, total_tokens=3)
+    assert answer({"usageMetadata": counts}).usage == Usage(3)
+
+
+@pytest.mark.parametrize("field", ["modelVersion", "model_version"])
+def test_the_model_that_answered_is_told(field: str) -> None:
+    assert answer({field: "gemini-3.8-flash"}).model_version == "gemini-3.8-flash"
+    assert answer({field: 5}).model_version is None
 
 
 @pytest.mark.parametrize("embedding", [None, "x", {}, {"values": None}, {"values": "x"}])

@@ -73,6 +73,38 @@ def test_media_are_numbered_in_their_order_across_candidates() -> None:
     assert parts_of(line, 1)[0]["fileData"]["fileUri"] == "media/k/2.png"
 
 
+def test_media_of_thoughts_say_so_and_come_after_the_answers() -> None:
+    thought = {"thought": True}
+    broken = {"inlineData": {"mimeType": "image/png", "data": "%"}, **thought}
+    line = line_of(
+        [{"text": "A sketch.", **thought}, {**part(JPEG, "image/jpeg"), **thought}, broken, part(PNG)],
+        [part(PNG)],
+    )
+
+    assert [(medium.object_name, medium.data) for medium in rendered(line).media] == [
+        ("media/k/0.png", PNG),
+        ("media/k/1.png", PNG),
+        ("media/k/2.jpg", JPEG),
+    ]
+    entries = media_of(line)
+    assert [entry["object"] for entry in entries] == ["media/k/0.png", "media/k/1.png", "media/k/2.jpg", None]
+    assert [entry.get("thought") for entry in entries] == [None, None, True, True]
+    sketch, answer = parts_of(line)[1], parts_of(line)[3]
+    assert sketch == {"fileData": {"mimeType": "image/jpeg", "fileUri": "media/k/2.jpg"}, "thought": True}
+    assert answer["fileData"]["fileUri"] == "media/k/0.png"
+
+
+def test_a_result_that_has_thoughts_alone_has_their_media() -> None:
+    [entry] = media_of(line_of([{**part(PNG), "thought": True}]))
+
+    assert entry == {"object": "media/k/0.png", "mime_type": "image/png", "bytes": len(PNG), "thought": True}
+
+
+@pytest.mark.parametrize("thought", [False, None, "true", 1])
+def test_only_true_makes_a_thought(thought: object) -> None:
+    assert "thought" not in media_of(line_of([{**part(PNG), "thought": thought}]))[0]
+
+
 def test_the_same_bytes_elsewhere_in_the_response_stay() -> None:
     twin = part(PNG)
     contents = [{"content": {"parts": [{"functionCall": {"args": twin}}, twin, twin]}}]

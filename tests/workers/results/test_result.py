@@ -40,7 +40,16 @@ def document_of(line: bytes, index: int = 0, occurrence: int = 1) -> dict[str, A
         (b'{"response":{},"key":"a"}', "a"),
         (b'{"metadata":{"key":"a"},"response":{}}', "a"),
         (b'{"metadata":{"key":"m"},"key":"a","response":{}}', "a"),
-        (b'{"metadata":{"key":"m"},"key":null,"response":{}}', "null"),
+        (b'{"metadata":{"key":"m"},"key":null,"response":{}}', "m"),
+        (b'{"key":null,"response":{}}', None),
+        (b'{"key":null,"custom_id":null,"metadata":{"key":null},"response":{}}', None),
+        (b'{"custom_id":"c","response":{}}', "c"),
+        (b'{"custom_id":"c","metadata":{"key":"m"},"response":{}}', "c"),
+        (b'{"custom_id":"c","key":"a","response":{}}', "a"),
+        (b'{"custom_id":"c","key":"","response":{}}', ""),
+        (b'{"custom_id":"c","key":null,"response":{}}', "c"),
+        (b'{"custom_id":[ 7 ],"response":{}}', "[7]"),
+        (b'{"custom_id":"","metadata":{"key":"m"},"response":{}}', ""),
         (b'{"response":{}}', None),
         (b'{"metadata":{},"response":{}}', None),
         (b'{"metadata":"key","response":{}}', None),
@@ -106,7 +115,7 @@ def test_an_error_counts_before_a_status() -> None:
 
 
 def test_a_response_counts_before_an_echoed_status() -> None:
-    line = of({"key": "k", "status": "mine", "response": {}})
+    line = of({"key": "k", "status": "mine", "response": candidate({"text": "hi"})})
     assert document_of(line)["status"] == "succeeded"
 
 
@@ -135,9 +144,14 @@ NESTED = b'{"key":"k","response":{"a":' + b"[" * 10_000 + b"]" * 10_000 + b"}}"
         (b'{"key":"k","response":{}', "not JSON"),
         (b'{"key":"k","response":{}} x', "not JSON"),
         (b'{"key":"k","response":{"a":01}}', "not JSON"),
-        (b'{"key":"k","response":{"a":NaN}}', "not JSON"),
+        (b'{"key":"k","response":{"a":nan}}', "not JSON"),
+        (b'{"key":"k","response":{NaN:1}}', "not JSON"),
+        (b'{"key":"k","response":{"a":1NaN}}', "not JSON"),
         (b'{"key":"k\x01","response":{}}', "not JSON"),
-        (b'\xef\xbb\xbf{"key":"k","response":{}}', "not JSON"),
+        (b'\xef\xbb\xbf\xef\xbb\xbf{"key":"k","response":{}}', "not JSON"),
+        (b'{"key":"k",\xef\xbb\xbf"response":{}}', "not JSON"),
+        (b"\xef\xbb\xbf", "not JSON"),
+        (b"\xef\xbb\xbf[]", "not a JSON object"),
         (b"[]", "not a JSON object"),
         (b'"text"', "not a JSON object"),
         (b"5", "not a JSON object"),

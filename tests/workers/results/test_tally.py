@@ -1,5 +1,7 @@
 """What results add up to."""
 
+import json
+
 from workers.results.documents import manifest_line, read
 from workers.results.result import parse, render
 from workers.results.tally import Tally, tally_of
@@ -35,6 +37,41 @@ def test_results_and_their_manifest_lines_are_the_same_sum() -> None:
     assert tally.counts == {"succeeded": 3, "failed": 1, "invalid": 1}
     assert tally.finish_reasons == {"STOP": 2, "BLOCKED": 1}
     assert (tally.usage["prompt_tokens"], tally.usage["total_tokens"]) == (3, 4)
+
+
+def usage_line(version: str | None = None, **counts: int) -> bytes:
+    response = {"usageMetadata": counts} | ({"modelVersion": version} if version else {})
+    return json.dumps({"key": "k", "response": response}).encode()
+
+
+def tally_of_lines(*lines: bytes) -> Tally:
+    return tally_of([render(parse(line), index, 1) for index, line in enumerate(lines)])
+
+
+def test_the_models_that_answered_are_counted() -> None:
+    tally = tally_of_lines(
+        usage_line("a"), usage_line("b"), usage_line(), usage_line("a"), b'{"error":{"code":1}}'
+    )
+
+    assert tally.model_versions == {"a": 2, "b": 1}
+    tally.add(Tally(model_versions={"b": 3}))
+    assert tally.model_versions == {"a": 2, "b": 4}
+
+
+def test_tokens_of_the_total_that_no_part_tells_are_counted() -> None:
+    whole = usage_line(
+        promptTokenCount=26, cachedContentTokenCount=20, toolUsePromptTokenCount=12504,
+        candidatesTokenCount=103, thoughtsTokenCount=7, totalTokenCount=12640,
+    )  # fmt: skip
+    less = usage_line(promptTokenCount=26, candidatesTokenCount=103, totalTokenCount=12633)
+    without_total = usage_line(promptTokenCount=26)
+
+    assert tally_of_lines(whole).unexplained_tokens == 0
+    assert tally_of_lines(whole, less).unexplained_tokens == 12504
+    assert tally_of_lines(whole, without_total).unexplained_tokens == 0
+    tally = tally_of_lines(less)
+    tally.add(Tally(unexplained_tokens=-12505))
+    assert tally.unexplained_tokens == -1
 
 
 def test_nothing_adds_up_to_nothing() -> None:

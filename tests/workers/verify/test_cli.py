@@ -166,6 +166,55 @@ def test_requests_are_held_against_the_answers_by_key_and_count(folder: Path) ->
     ]
 
 
+def openai_request(key: str) -> bytes:
+    body = {"model": "gemini-2.5-flash", "messages": [{"role": "user", "content": "Hello?"}]}
+    row = {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": body}
+    return json.dumps(row).encode() + b"\n"
+
+
+def openai_answer(key: str, status_code: int = 200) -> bytes:
+    body = {"choices": [{"message": {"content": "Hello!"}, "finish_reason": "stop"}]}
+    response = {"status_code": status_code, "body": body}
+    return json.dumps({"custom_id": key, "response": response, "error": None}).encode()
+
+
+def test_requests_of_the_openai_layer_are_matched_and_submitted_again_alike(tmp_path: Path) -> None:
+    folder = tmp_path / "bucket"
+    store(folder, [openai_answer("good"), openai_answer("failed", 500)])
+    requests = requests_file(
+        folder, openai_request("good"), openai_request("failed"), openai_request("never")
+    )
+    again = tmp_path / "again.jsonl"
+
+    result = run(folder, "--input", requests, "--resubmit", again)
+
+    assert result.stdout.splitlines()[1:6] == [
+        "1 of 3 requests have a good answer.",
+        "Requests without an answer: 1",
+        "  never: line 3",
+        "Requests that failed: 1",
+        "  failed: line 2",
+    ]
+    assert again.read_bytes() == openai_request("failed") + openai_request("never")
+
+
+def test_a_byte_order_mark_before_the_requests_is_none_of_them(folder: Path) -> None:
+    requests = requests_file(folder, b"\xef\xbb\xbf", request_line("good"), request_line("never"))
+    again = folder.parent / "again.jsonl"
+
+    result = run(folder, "--input", requests, "--resubmit", again)
+
+    assert "1 of 2 requests have a good answer." in result.stdout
+    assert again.read_bytes() == request_line("never")
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"custom_id":"k","body":null}', b'{"custom_id":"k","body":"x"}', b'{"custom_id":"k"}']
+)
+def test_a_row_without_a_body_is_no_request(folder: Path, line: bytes) -> None:
+    assert "  line 1: is no request" in run(folder, "--input", requests_file(folder, line)).stdout
+
+
 def test_requests_that_all_have_good_answers_exit_0_though_more_was_answered(folder: Path) -> None:
     requests = requests_file(folder, request_line("good"), inline_line("twice"))
 

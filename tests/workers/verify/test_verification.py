@@ -3,7 +3,7 @@
 import base64
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -152,6 +152,45 @@ def test_an_intact_batch_is_good(bucket: Bucket) -> None:
     assert report.summary.counts == Counts(8, 6, 1, 1)
     assert len(report.summary.parts) == 3
     assert report.objects == 1 + 1 + 3 + 8 + 1
+
+
+class AsTheyAre(InlineSource):
+    """Lines that are not made compact, as those of a file are not."""
+
+    def _lines(self) -> Iterator[bytes]:
+        return map(bytes, self.elements)
+
+
+OTHER_LAYERS = [
+    b'\xef\xbb\xbf{"key":"first","response":{}}\n',
+    b'{"key":"nan","response":{"candidates":[{"score":NaN,"content":{"parts":[{"text":"hi"}]}}]}}\n',
+    b'{"custom_id":"chat","response":{"body":{"choices":[{"message":{"audio":{"data":"T2dnUwA="}}}]}},"error":null}\n',
+    b'{"custom_id":"no","response":{"status_code":400,"body":{"error":{"code":400}}},"error":null}\n',
+    (
+        b'{"key":"img.","response":{"candidates":[{"content":{"parts":[{"thought":true,"inlineData":{"data":"iVBORw0KGgox"}},'
+        b'{"inlineData":{"data":"iVBORw0KGgoy"}}]}}]}}\n'
+    ),
+    b'{"request":{},"status":"It did not work.","response":{}}\n',
+]
+
+
+@pytest.mark.parametrize("outputs", ["objects", "objects,parquet"])
+def test_an_intact_batch_of_what_other_layers_write_is_good(tmp_path: Path, outputs: str) -> None:
+    bucket = open_bucket((tmp_path / "bucket").as_uri(), {})
+    plan = Plan(BATCH, State.SUCCEEDED, None, None, None, None, None, None, Trigger.PROCESS, None)
+    write_plan(bucket, plan)
+    source = AsTheyAre([msgspec.Raw(line) for line in OTHER_LAYERS])
+    for part, _ in parts.split(bucket, BATCH, source, 400):
+        fan_out(bucket, BATCH, part, frozenset(outputs.split(",")))
+    assert finish(bucket, BATCH)
+
+    report = verify(bucket, BATCH)
+
+    assert problems(report) == []
+    assert report.summary
+    assert report.summary.counts == Counts(6, 4, 2, 0)
+    assert bucket.get(f"{BATCH}/media/img%2E/0.bin") == b"\x89PNG\r\n\x1a\n2"
+    assert bucket.get(f"{BATCH}/media/chat/0.ogg") == b"OggS\x00"
 
 
 def test_an_intact_batch_is_good_on_an_object_store_and_damage_is_seen_there(s3: S3) -> None:
@@ -456,6 +495,7 @@ def test_a_manifest_of_a_later_version_may_say_more_and_in_another_order(bucket:
         ({"parts": FOREIGN_PARTS}, "names other raw parts than those there can be"),
         ({"counts": OTHER_COUNTS}, "has other counts than the results add up to"),
         ({"finish_reasons": {"STOP": 6}}, "has other finish_reasons than the results add up to"),
+        ({"model_versions": {}}, "has other model_versions than the results add up to"),
         ({"usage": {}}, "has other usage than the results add up to"),
         ({"raw_sha256": "0"}, "has another raw_bytes or raw_sha256 than its parts together"),
         ({"raw_bytes": 1}, "has another raw_bytes or raw_sha256 than its parts together"),
