@@ -85,13 +85,18 @@ def _status_says(status: Raw, response: Response) -> bool:
         return kind != '"' or bool(words)
     if kind == '"':
         # Beside an answer a single word may be the user's own, come back from the request.
-        return len(words.split()) > 1 if response is Response.THERE else words not in {"", "OK"}
+        return len(words.split()) > 1 if response is Response.THERE else words.upper() not in {"", "OK"}
     if kind == "{":
         members = fields(status)
         if first_byte(code := members.get("code", Raw())):
-            return number(code) != 0
+            return not _is_fine(number(code))
         return bool(string(members.get("message"))) or (response is Response.EMPTY and bool(members))
     return is_failing(status)
+
+
+def _is_fine(code: float | None) -> bool:
+    """Whether it is gRPC's 0, or one of HTTP's 200s."""
+    return code is not None and (code == 0 or 200 <= code < 300)
 
 
 def _holds_something(raw: Raw) -> bool:

@@ -86,6 +86,10 @@ _ALWAYS_MAGIC = frozenset(kind for _, kinds in _MAGIC for kind in kinds) - {"aud
 _SNIFFED_BYTES = 512
 
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
+# Serializers for the web write "=" as \u003d, and may write "/" as \/. Decoding a whole string as JSON, or by the
+# pattern, would hold it twice more.
+_USUAL_ESCAPES = ((rb"\/", b"/"), (rb"\u003d", b"="), (rb"\u003D", b"="))
+_ESCAPES = re.compile(rb"(?:\\u[0-9a-fA-F]{4}|\\.)++")  # In runs, as two may be one character.
 
 
 class Medium(Struct, frozen=True, gc=False):
@@ -206,38 +210,42 @@ def sniffed(data: bytes) -> str | None:
     return contradiction("", data)
 
 
-def decoded_base64(text: str) -> bytes | str:
-    """The bytes of base64, or a sentence that says what is wrong with it."""
-    return _decoded(memoryview(msgspec.json.encode(text)))
-
-
-def _decoded(token: memoryview | None) -> bytes | str:
-    """The bytes of a base64 string given as a JSON token, or a sentence that says what is wrong with it.
+def from_base64(digits: memoryview) -> bytes | str:
+    """The bytes of base64 that stands in a JSON string, or a sentence that says what is wrong with it.
 
     Both alphabets are accepted, and missing padding. The usual form is decoded where it stands, uncopied.
     """
-    if token is None:
-        return "there is no data"
-    if token[0] != ord('"'):
-        return "data is not a string"
-    digits = token[1:-1]
     if len(digits) % 4 == 0 and digits[-3:].tobytes() != b"===":
         try:
             return binascii.a2b_base64(digits, strict_mode=True)
         except binascii.Error:
             pass
-    try:
-        # Serializers for the web write "=" as \u003d, and may write "/" as \/.
-        text = msgspec.json.decode(token, type=str).encode("ascii").translate(_URL_SAFE)
-        # Strict as it is called, binascii lets too much padding pass.
-        padding = text[-3:].count(b"=")
-        if padding and (len(text) % 4 or padding == 3):
-            return "data is not base64: its padding is wrong"
-        return binascii.a2b_base64(text + b"=" * (-len(text) % 4), strict_mode=True)
-    except UnicodeEncodeError:
+    text = bytes(digits)
+    if b"\\\\" not in text:  # Else a backslash that is escaped itself could be taken for one that escapes.
+        for escape, character in _USUAL_ESCAPES:
+            text = text.replace(escape, character)
+    if b"\\" in text:
+        text = _ESCAPES.sub(lambda run: msgspec.json.decode(b'"%b"' % run[0], type=str).encode(), text)
+    if not text.isascii():
         return "data is not base64: it holds other letters than ASCII"
+    text = text.translate(_URL_SAFE)
+    # Strict as it is called, binascii lets too much padding pass.
+    padding = text[-3:].count(b"=")
+    if padding and (len(text) % 4 or padding == 3):
+        return "data is not base64: its padding is wrong"
+    try:
+        return binascii.a2b_base64(text + b"=" * (-len(text) % 4), strict_mode=True)
     except binascii.Error as error:
         return f"data is not base64: {error}"
+
+
+def _decoded(token: memoryview | None) -> bytes | str:
+    """The same for what should be a JSON string of base64."""
+    if token is None:
+        return "there is no data"
+    if token[0] != ord('"'):
+        return "data is not a string"
+    return from_base64(token[1:-1])
 
 
 def _inline_data(line: bytes, response: int) -> Iterator[tuple[int, int, int, bool]]:

@@ -12,10 +12,10 @@ from msgspec import Raw
 from workers.results.answers import Answer, Envelope, Usage
 from workers.results.failures import is_failing, says
 from workers.results.lenient import amount, fields, first_byte, items, string
-from workers.results.media import Inline, decoded_base64, sniffed
+from workers.results.media import Inline, from_base64, sniffed
 
 _MAY_BE_MEDIA = re.compile(rb'"(?:image_url|audio|b64_json)"')
-_DATA_URL = re.compile(r"data:([^,]*?)(?:;base64)?,", re.IGNORECASE)
+_DATA_URL = re.compile(rb"data:([^,]{0,200}?)(?:;base64)?,", re.IGNORECASE)
 
 
 def failure(envelope: Envelope, response: Raw) -> Raw:
@@ -85,20 +85,25 @@ def _inline(body: dict[str, Raw]) -> Iterator[Inline]:
     for choice in items(body.get("choices")):
         message = fields(fields(choice).get("message"))
         for part in (*items(message.get("content")), *items(message.get("images"))):
-            url = fields(part).get("image_url")
-            address = string(url) or string(fields(url).get("url")) or ""
+            url = fields(part).get("image_url", Raw())
+            address = _inside(url) or _inside(fields(url).get("url", Raw()))
             if found := _DATA_URL.match(address):
-                yield Inline(found[1], decoded_base64(address[found.end() :]))
-        if data := string(fields(message.get("audio")).get("data")):
-            yield _undeclared(data)
+                mime_type = found[1].replace(b"\\/", b"/").decode(errors="replace")
+                yield Inline(mime_type, from_base64(address[found.end() :]))
+        yield from _undeclared(fields(message.get("audio")).get("data", Raw()))
     for each in items(body.get("data")):
-        if data := string(fields(each).get("b64_json")):
-            yield _undeclared(data)
+        yield from _undeclared(fields(each).get("b64_json", Raw()))
 
 
-def _undeclared(digits: str) -> Inline:
-    data = decoded_base64(digits)
-    return Inline(sniffed(data) if isinstance(data, bytes) else None, data)
+def _undeclared(string: Raw) -> Iterator[Inline]:
+    if digits := _inside(string):
+        data = from_base64(digits)
+        yield Inline(sniffed(data) if isinstance(data, bytes) else None, data)
+
+
+def _inside(string: Raw) -> memoryview:
+    """What stands between the quotes of a JSON string, as it came; nothing if it is none."""
+    return memoryview(string)[1:-1] if first_byte(string) == ord('"') else memoryview(b"")
 
 
 def _first(raw: Raw | None) -> Raw | None:

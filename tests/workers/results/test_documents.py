@@ -5,7 +5,7 @@ import json
 import msgspec
 import pytest
 
-from workers.results.documents import manifest_line, objects_of, read
+from workers.results.documents import Document, manifest_line, objects_of, read
 from workers.results.result import Rendered, parse, render
 
 PART = "raw/part-00000.jsonl"
@@ -19,6 +19,16 @@ def rendered(line: object, index: int = 3, occurrence: int = 2) -> Rendered:
 
 def answer(*parts: object, **fields: object) -> dict[str, object]:
     return {"candidates": [{"content": {"parts": list(parts)}, "finishReason": "STOP"}], **fields}
+
+
+LINES: list[object] = [
+    {"key": "a", "response": answer({"text": "hi"})},
+    {"key": "é/😀\n", "response": answer(PIXEL, BROKEN, usageMetadata={"promptTokenCount": 1})},
+    {"key": "b", "response": {"promptFeedback": {"blockReason": "SAFETY"}}},
+    {"key": "f", "error": {"code": 400, "details": [1, {"a": "é"}]}},
+    {"key": "f", "error": "a word"},
+    {"neither": 1},
+]
 
 
 def test_it_locates_the_raw_line_and_the_object() -> None:
@@ -47,22 +57,19 @@ def test_without_objects_it_names_none() -> None:
     assert json.loads(line)["error"] == {}
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        {"key": "a", "response": answer({"text": "hi"})},
-        {"key": "é/😀\n", "response": answer(PIXEL, BROKEN, usageMetadata={"promptTokenCount": 1})},
-        {"key": "b", "response": {"promptFeedback": {"blockReason": "SAFETY"}}},
-        {"key": "f", "error": {"code": 400, "details": [1, {"a": "é"}]}},
-        {"key": "f", "error": "a word"},
-        {"neither": 1},
-    ],
-)
+@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("has_object", [True, False])
 def test_its_bytes_are_those_of_the_entry(line: object, *, has_object: bool) -> None:
     told = manifest_line(rendered(line), PART, 10, 20, has_object=has_object)
 
     assert told == msgspec.json.encode(read(told)) + b"\n"
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_the_bytes_of_an_output_are_those_of_the_document(line: object) -> None:
+    told = rendered(line).document
+
+    assert told == msgspec.json.encode(msgspec.json.decode(told, type=Document))
 
 
 def test_the_objects_of_a_line_are_its_output_and_its_media() -> None:

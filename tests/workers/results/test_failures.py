@@ -10,7 +10,7 @@ from workers.results.result import Status, parse, render
 ANSWER = {"candidates": [{"content": {"parts": [{"text": "hi"}]}, "finishReason": "STOP"}]}
 RPC = {"code": 13, "message": "Internal"}
 NO_ERRORS: list[Any] = [None, "", " ", {}, [], False, 0, 0.0]
-GOOD_STATUSES: list[Any] = [None, "", " ", "OK", "mine", {}, {"code": 0}, 200]
+GOOD_STATUSES: list[Any] = [None, "", " ", "OK", "mine", {}, {"code": 0}, {"code": 200}, 200]
 SENTENCE = "Bad Request: the model does not exist."
 
 
@@ -80,7 +80,7 @@ def test_a_line_that_says_that_it_failed_is_failed(line: dict[str, Any], error: 
         {"response": ANSWER, "status": {"draft": True}},
         {"response": ANSWER, "status": ["x"]},
         {"response": {}, "status": {"code": 0, "message": "fine"}},
-        {"response": {}, "status": "OK"},
+        *({"response": {}, "status": status} for status in ("OK", "ok")),
         {"response": {**ANSWER, "error": None}},
         {"request": {}, "response": ANSWER, "status": ""},
     ],

@@ -133,7 +133,7 @@ def test_of_repeated_fields_the_last_medium_counts() -> None:
     "data",
     [
         *("%%%%", "a", "QUJD=", "QUJD==", "QUJD====", "QQ=", "QQ===", "QUI=QUI=", "QU JD", "QUJD\n", "QUJDé"),
-        *("QUJD\x00", "====", '"', 5, None, {}, ["QUJD"]),
+        *("QUJD\x00", "QU\\/D", "QU\\", "====", '"', 5, None, {}, ["QUJD"]),
     ],
 )
 def test_broken_base64_marks_the_medium_and_not_the_line(data: object) -> None:

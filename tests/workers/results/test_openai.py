@@ -2,6 +2,7 @@
 
 import base64
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -184,6 +185,32 @@ def test_images_and_sounds_become_media_and_stay_in_the_response() -> None:
     ]
     assert document["media"][4]["error"].startswith("data is not base64")
     assert document["response"]["body"] == body
+
+
+def test_an_image_is_found_however_its_address_is_escaped() -> None:
+    line = line_of(completion([{"image_url": {"url": f"DATA:image/png;base64,{PIXEL}"}}]))
+
+    [medium] = rendered(line.replace(b"/", b"\\/").replace(b"=", b"\\u003d")).media
+
+    assert (medium.object_name, medium.data) == ("media/c/0.png", PNG)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"data":[{"b64_json":"%b"}]}',
+        b'{"choices":[{"message":{"content":[{"image_url":"data:image/png;base64,%b"}]}}]}',
+    ],
+)
+def test_an_image_of_60_mb_costs_at_most_four_times_that_in_memory(body: bytes) -> None:
+    tracemalloc.start()
+    try:
+        line = b'{"custom_id":"k","response":{"body":%b}}' % (body % (b"QUJD" * 15_000_000))
+        tracemalloc.reset_peak()
+        assert len(rendered(line).media[0].data) == 45_000_000
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(line)
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_native_line_with_a_custom_id_is_native() -> None:
