@@ -50,7 +50,8 @@ class Forgotten(msgspec.Struct, frozen=True):
     "--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="Worker processes."
 )
 @click.option("--burst", is_flag=True, help="End when nothing is left to do.")
-def work(workers: int, *, burst: bool) -> None:
+@click.option("--wait", is_flag=True, help="Begin also with a key that Gemini refuses as yet.")
+def work(workers: int, *, burst: bool, wait: bool) -> None:
     """Run workers that fetch finished batches, fan them out to the bucket and commit them."""
     from workers.worker import run_pool  # noqa: PLC0415 - RQ's worker is not needed by the other commands
 
@@ -58,7 +59,7 @@ def work(workers: int, *, burst: bool) -> None:
         settings = Settings.load(os.environ)
         connection = connect(settings.redis_url)
         _log_lines()
-        run_pool(settings, connection, workers, burst=burst)
+        run_pool(settings, connection, workers, burst=burst, wait=wait)
 
 
 @click.command(epilog="Example: batch-receiver process batches/abc123")

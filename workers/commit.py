@@ -183,6 +183,11 @@ def _warnings(plan: Plan, counts: Counts, total: Tally, parts: int) -> Iterable[
         theirs = integer(stats.get(field))
         if theirs is not None and theirs != ours:
             yield f"Gemini counts {theirs} {name}, the results hold {ours}."
+    others = {
+        name: count for name, count in total.model_versions.items() if not _is_version_of(name, plan.model)
+    }
+    for name, count in sorted(others.items()):
+        yield f"{count} answers are of {name}, and {plan.model} was asked for."
     if unexplained := total.unexplained_tokens:
         differ = "less" if unexplained > 0 else "more"
         yield f"The parts of the token counts add up to {abs(unexplained)} {differ} than total_tokens."
@@ -195,3 +200,9 @@ def _warnings(plan: Plan, counts: Counts, total: Tally, parts: int) -> Iterable[
         )
     if counts.invalid:
         yield f"{counts.invalid} lines are invalid: see manifest.jsonl, and raw/ for their bytes."
+
+
+def _is_version_of(name: str, model: str | None) -> bool:
+    """Whether answers of this version are what was asked for; a version may be more exact than the request."""
+    asked = (model or "").removeprefix("models/")
+    return not asked or name.removeprefix("models/").startswith(asked)

@@ -24,7 +24,7 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.worker_pool import WorkerPool
 
-from workers import contract, jobs, reconcile
+from workers import contract, jobs, reconcile, start
 from workers.contract import Queues
 from workers.redis_connection import connect
 from workers.settings import Settings
@@ -218,8 +218,8 @@ def requeue_orphans(queues: Queues, now: float | None = None) -> list[str]:
 def _without_a_place(queues: Queues, job_ids: list[str]) -> dict[str, str]:
     """Those that claim to wait or run, each with its queue. What has no record any more is forgotten."""
     found: dict[str, str] = {}
-    for start in range(0, len(job_ids), _FOUND_AT_ONCE):
-        some = job_ids[start : start + _FOUND_AT_ONCE]
+    for first in range(0, len(job_ids), _FOUND_AT_ONCE):
+        some = job_ids[first : first + _FOUND_AT_ONCE]
         with queues.connection.pipeline() as pipe:
             # Watched: one that is enqueued at this moment must not be forgotten.
             pipe.watch(*map(Job.key_for, some))  # type: ignore[no-untyped-call]
@@ -304,9 +304,14 @@ def _reconcile(settings: Settings) -> None:
     reconcile.run(jobs.prepare(settings), Queues(connect(settings.redis_url), settings.queue_prefix))
 
 
-def run_pool(settings: Settings, connection: Redis, workers: int, *, burst: bool) -> None:
-    """Run workers until SIGTERM or SIGINT, or until nothing is left to do where `burst`."""
-    jobs.prepare(settings)
+def run_pool(settings: Settings, connection: Redis, workers: int, *, burst: bool, wait: bool = False) -> None:
+    """Run workers until SIGTERM or SIGINT, or until nothing is left to do where `burst`.
+
+    With `wait` nothing is asked of Gemini first. Raises `SettingsError` where it can never work.
+    """
+    tools = jobs.prepare(settings)
+    if not wait:
+        start.check(tools)
     # Else the first collection of every work-horse would copy all that it inherited.
     gc.collect()
     gc.freeze()

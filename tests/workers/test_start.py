@@ -1,0 +1,29 @@
+"""What `work` looks at before it begins."""
+
+import pytest
+
+from tests.support.deployment import Deployment, result_line
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_key_ends_it_with_a_sentence_that_names_the_key(
+    deployment: Deployment, status: int
+) -> None:
+    batch = deployment.gemini.put_batch(result_line("a"))
+    deployment.run("replay", batch)
+    deployment.gemini.fault("status", "/batches?", value=status, times=0)
+
+    ended = deployment.run("work", "--burst")
+
+    assert ended.returncode == 2
+    assert "refused the API key" in ended.output
+    assert "Traceback" not in ended.output
+    assert deployment.run("work", "--burst", "--wait").returncode == 0
+    assert (deployment.batch_folder(batch) / "batch.json").exists()
+
+
+def test_a_gemini_that_is_away_for_now_is_no_reason_not_to_begin(deployment: Deployment) -> None:
+    ended = deployment.run("work", "--burst", GOOGLE_GEMINI_BASE_URL="http://127.0.0.1:9")
+
+    assert ended.returncode == 0
+    assert "event=gemini_unavailable" in ended.output
