@@ -245,7 +245,7 @@ def test_what_can_not_heal_fails_at_once_and_what_can_is_scheduled(
     assert status_of(redis_client, "batch-not-ours") == "scheduled"
     assert queue.scheduled_job_registry.get_job_ids() == ["batch-not-ours"]
     kept = OwnJob.fetch(f"batch-{gone}", connection=redis_client, serializer=JSONSerializer)
-    assert "48 hours" in kept.meta["reason"]
+    assert "The result file is gone" in kept.meta["reason"]
     assert 0 < redis_client.ttl(Job.key_for(f"batch-{gone}")) <= contract.FAILURE_TTL_SECONDS
 
 
