@@ -1,7 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test test-slow lint fuzz chaos bench clean
+.PHONY: all install demo test test-slow lint docs fuzz crash chaos bench clean
+
+all: lint test  ## what a change must pass
 
 install: .venv/.installed  ## create .venv with everything for running and developing
 
@@ -20,13 +22,22 @@ test: install  ## the tests, with coverage
 test-slow: install  ## single faults, a short chaos run, every benchmark at a small size
 	$(BIN)/pytest --numprocesses 3 -m slow
 
-lint: install  ## style, formatting and types
+lint: install  ## style, formatting, types, and documentation that says what the code does
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m docs.generate --check
+	$(BIN)/python -m docs.json_schemas --check
+
+docs: install  ## the parts of the documentation that come from the code
+	$(BIN)/python -m docs.generate
+	$(BIN)/python -m docs.json_schemas
 
 fuzz: install  ## ten minutes of hostile bytes at signatures, events, result lines and the port
 	$(BIN)/python -m tests.fuzz --seconds 600
+
+crash: install  ## every point at which a worker can be killed, or overtaken by another, one after the other
+	$(BIN)/python -m tests.crash
 
 chaos: install  ## 200 batches under kills, restarts and a Gemini that misbehaves; then the bucket is compared
 	$(BIN)/python -m tests.chaos

@@ -24,7 +24,7 @@ from bench.stack import SECRET, Stack, wait
 from bench.table import Row
 from emulator.demo.local_redis import free_port
 from tests.support.processes import ROOT
-from workers import contract
+from tests.support.queues import BATCHES, queue
 
 CONNECTIONS = (16, 64)
 STEADY_PER_SECOND = 500
@@ -90,7 +90,7 @@ def measure(
             os.sync()
             with side() as port, Redis.from_url(run.redis_url) as connection:
                 loaded = load(port, connections, seconds, per_second)
-                jobs = contract.queue(contract.BATCHES, connection).count
+                jobs = queue(connection, BATCHES).count
                 connection.flushall()
             if loaded.not_200 or loaded.exhausted or (name == "ours" and jobs != loaded.answers):
                 raise RuntimeError(f"{name}: {loaded}, {jobs} jobs")

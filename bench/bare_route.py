@@ -1,7 +1,8 @@
 """What a receiver is measured against: a Starlette route that answers 200, with the receiver's uvicorn settings.
 
-`python -m bench.bare_route PORT KIND`, KIND being `bare`; `verified`, by the `standardwebhooks` package; or `enqueued`,
-which also enqueues as RQ's documentation does, in a thread and with the batch as the job's id.
+The parser is uvicorn's faster one, httptools. `python -m bench.bare_route PORT KIND`, KIND being `bare`; `verified`, by
+the `standardwebhooks` package; or `enqueued`, which also enqueues as RQ's documentation does, in a thread and with the
+batch as the job's id.
 """
 
 import os

@@ -19,8 +19,7 @@ from bench.data import blocks
 from emulator.demo.local_redis import local_redis
 from tests.support.gemini import Gemini
 from tests.support.processes import Process
-from workers import contract
-from workers.contract import Announcement, Trigger
+from workers.contract import Announcement, Queues, Trigger
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
@@ -95,7 +94,7 @@ class Stack:
 
     def announce(self, *batches: str) -> None:
         with Redis.from_url(self.redis_url) as connection:
-            contract.announce(connection, [Announcement(batch, Trigger.WEBHOOK) for batch in batches])
+            Queues(connection).announce([Announcement(batch, Trigger.WEBHOOK) for batch in batches])
 
     def seconds_to_commit(self, bucket: str, *batches: str) -> float:
         """From announcing batches to the last one's `batch.json` in the folder of a `file:///` URL."""

@@ -15,6 +15,7 @@ from emulator.settings import Settings
 from emulator.world import World
 
 _SHUTDOWN_SECONDS = 1
+_SECONDS = click.FloatRange(min=0)
 
 
 class _Server(uvicorn.Server):
@@ -29,12 +30,28 @@ class _Server(uvicorn.Server):
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=0, show_default=True, help="Port to listen on; 0 for a free one.")
+@click.option(
+    "--port", default=0, show_default=True, type=click.IntRange(0, 65_535), help="0 takes a free one."
+)
 @click.option("--api-key", help="The only API key to accept. Default: any.")
-@click.option("--seconds", default=1.0, show_default=True, help="How long a batch takes.")
-@click.option("--retry-first", default=0.1, show_default=True, help="Seconds before a delivery is repeated.")
-@click.option("--retry-max", default=5.0, show_default=True, help="Longest pause between repetitions.")
-@click.option("--give-up", default=86_400.0, show_default=True, help="Seconds until a webhook is disabled.")
+@click.option("--seconds", default=1.0, type=_SECONDS, show_default=True, help="How long a batch takes.")
+@click.option(
+    "--retry-first",
+    default=0.1,
+    type=_SECONDS,
+    show_default=True,
+    help="Seconds before a delivery is repeated.",
+)
+@click.option(
+    "--retry-max", default=5.0, type=_SECONDS, show_default=True, help="Longest pause between repetitions."
+)
+@click.option(
+    "--give-up",
+    default=86_400.0,
+    type=_SECONDS,
+    show_default=True,
+    help="Seconds until a webhook is disabled.",
+)
 @click.option(
     "--dynamic-signature",
     type=click.Choice(["v1a", "jwt"]),
@@ -74,7 +91,8 @@ def emulator(  # noqa: PLR0917  # click passes them by name.
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=1024
         )
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
+        # Below 0 it is a resolver's, which the system has no words for.
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else "there is no such host"
         raise click.ClickException(f"Can't listen on {host}, port {port}: {reason}.") from None
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises the signal again once it has shut down; its default action would leave the folder behind.

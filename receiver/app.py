@@ -10,6 +10,7 @@ from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -17,14 +18,17 @@ from starlette.types import Receive, Scope, Send
 
 from receiver import logs
 from receiver.bodies import read_body
+from receiver.deadlines import BODY_SECONDS
+from receiver.edge import Edge
 from receiver.errors import BodyTooLarge, BodyTooSlow, ClientGone, Refusal, SignatureRefused, Unavailable
 from receiver.events import Ignored, parse_event
 from receiver.intake import Intake
+from receiver.readiness import Readiness
 from receiver.signatures import Headers, Kind, Verified
 from workers.contract import Announcement, Outcome, Trigger
 
-BODY_SECONDS = 10.0
 RETRY_AFTER_SECONDS = 5
+_MAX_SHOWN_CHARACTERS = 80
 
 TRIGGERS = {Kind.STATIC: Trigger.WEBHOOK, Kind.DYNAMIC: Trigger.DYNAMIC}
 
@@ -39,8 +43,8 @@ ACCEPTED = _answer(200, "accepted")
 DUPLICATE = _answer(200, "duplicate")
 IGNORED = _answer(200, "ignored")
 REFUSED = _answer(401, "refused")
-TOO_SLOW = _answer(408, "too slow", {"Connection": "close"})
-TOO_LARGE = _answer(413, "too large", {"Connection": "close"})
+TOO_SLOW = _answer(408, "too slow")
+TOO_LARGE = _answer(413, "too large")
 UNAVAILABLE = _answer(503, "unavailable", {"Retry-After": str(RETRY_AFTER_SECONDS)})
 WELL = _answer(200, "ok")
 
@@ -103,47 +107,64 @@ class Webhook:
 class Health:
     """Whether this process lives, and whether it can do its work."""
 
-    def __init__(self, intake: Intake) -> None:
-        self._intake = intake
+    def __init__(self, readiness: Readiness) -> None:
+        self._readiness = readiness
 
     async def live(self, _request: Request) -> Response:
         return WELL
 
     async def ready(self, _request: Request) -> Response:
-        return WELL if await self._intake.is_ready() else UNAVAILABLE
+        return WELL if await self._readiness.is_ready() else UNAVAILABLE
 
 
 def build(
-    *, path: str, max_body_bytes: int, verify: Verify, intake: Intake, close: Callable[[], None]
+    *,
+    path: str,
+    max_body_bytes: int,
+    verify: Verify,
+    intake: Intake,
+    readiness: Readiness,
+    close: Callable[[], None],
 ) -> Starlette:
     """The application, given its collaborators. `close` is called when it ends."""
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         _calm_garbage_collector()
+        watching = asyncio.create_task(readiness.watch())
         yield
+        watching.cancel()
         close()
 
     webhook = Webhook(verify, intake, max_body_bytes)
-    health = Health(intake)
+    health = Health(readiness)
     app = Starlette(
         routes=[
             Route(path, webhook, methods=["POST"]),
             Route("/healthz", health.live, methods=["GET"]),
             Route("/readyz", health.ready, methods=["GET"]),
         ],
-        exception_handlers={HTTPException: _no_such_thing, Exception: _not_by_starlette_either},
+        middleware=[Middleware(Edge)],
+        exception_handlers={HTTPException: NoSuchThing(), Exception: _not_by_starlette_either},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
     return app
 
 
-async def _no_such_thing(_request: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        raise error
-    word = HTTPStatus(error.status_code).phrase.lower()
-    return _answer(error.status_code, word, error.headers)
+class NoSuchThing:
+    """Answers what nobody asked us to serve. Other paths are logged: a delivery may have been sent to one."""
+
+    def __init__(self) -> None:
+        self._elsewhere = logs.Flood("not_found")
+
+    async def __call__(self, request: Request, error: Exception) -> Response:
+        if not isinstance(error, HTTPException):
+            raise error
+        if error.status_code == 404:
+            self._elsewhere.note(f"{request.method} {request.scope['path']}"[:_MAX_SHOWN_CHARACTERS])
+        word = HTTPStatus(error.status_code).phrase.lower()
+        return _answer(error.status_code, word, error.headers)
 
 
 async def _not_by_starlette_either(_request: Request, error: Exception) -> Response:

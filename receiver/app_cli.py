@@ -1,36 +1,43 @@
 """`batch-receiver serve`: settings in, a listening server out."""
 
+import asyncio
+import os
 import resource
 import signal
 import socket
-from pathlib import Path
+from collections.abc import Sequence
+from importlib import metadata
+from urllib.parse import urlsplit
 
 import click
 import uvicorn
 from starlette.applications import Starlette
 
-from receiver import app, logs, settings
+from receiver import app, logs, settings, systemd
+from receiver.command_line import CannotStart
+from receiver.deadlines import GRACE_SECONDS, KEEP_ALIVE_SECONDS
 from receiver.errors import SettingsError
-from receiver.intake import Intake, connect
+from receiver.intake import Intake, announce_with, connect
 from receiver.keyring import Keyring
-from receiver.protocol import limited_to
+from receiver.protocol import MAX_INCOMPLETE_BYTES, limited_to
+from receiver.readiness import Readiness
+from workers.contract.settings import PORT
 
 _BACKLOG = 1024
 _MAX_CONNECTIONS = 4096
 _OTHER_FILES = 64
-# Longer than a proxy keeps its idle connections: who closes first must not be the one who is sent a request.
-_KEEP_ALIVE_SECONDS = 130
-_GRACE_SECONDS = 5
-
-
-class CannotStart(click.ClickException):
-    exit_code = 2
 
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", default=8080, show_default=True, type=click.IntRange(0, 65_535), help="0 takes a free one."
+    "--port",
+    default=PORT.default,
+    envvar=PORT.name,
+    show_default=True,
+    show_envvar=True,
+    type=click.IntRange(0, 65_535),
+    help="0 takes a free one.",
 )
 def serve(host: str, port: int) -> None:
     """Run the webhook endpoint.
@@ -38,47 +45,87 @@ def serve(host: str, port: int) -> None:
     Example: WEBHOOK_SIGNING_SECRET=whsec_… batch-receiver serve --host 0.0.0.0 --port 8080
     """
     logs.configure()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # There is nothing to read anew yet.
     try:
-        configured = settings.load(settings.read_environment(Path.cwd()))
-        application = _assemble(configured)
+        configured = settings.load(os.environ)
+        keyring = Keyring(configured)
+        application = _assemble(configured, keyring)
+        listeners = systemd.listeners() or [_listen(host, port)]
     except SettingsError as error:
         raise CannotStart(str(error)) from None
-    listener = _listen(host, port)
+    connections = _max_connections()
     config = uvicorn.Config(
         application,
         loop="uvloop",
-        http=limited_to(_max_connections()),
+        http=limited_to(connections),
+        h11_max_incomplete_event_size=MAX_INCOMPLETE_BYTES,
         ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
         backlog=_BACKLOG,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
     )
+    logs.info("started", **_shown(configured), max_connections=connections)
     # uvicorn ends gracefully at these signals, then raises them once more for whoever handled them before.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    _Server(config, _url(listener, host, configured.path)).run(sockets=[listener])
+    _Server(config, [_url(listener, configured.path) for listener in listeners], keyring).run(
+        sockets=listeners
+    )
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, url: str) -> None:
+    """uvicorn's, with the manners of a service."""
+
+    def __init__(self, config: uvicorn.Config, urls: Sequence[str], keyring: Keyring) -> None:
         super().__init__(config)
-        self._url = url
+        self._urls = urls
+        self._keyring = keyring
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        logs.logger.info("listening on %s", self._url)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._keyring.reload)
+        self._watchdog = asyncio.create_task(systemd.keep_watchdog_quiet())
+        for url in self._urls:
+            logs.logger.info("listening on %s", url)
+        systemd.notify(systemd.READY)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        systemd.notify(systemd.STOPPING)
+        # In every answer from now on: whoever hears it sends the next request to somebody else.
+        self.server_state.default_headers.append((b"connection", b"close"))
+        await super().shutdown(sockets)
 
 
-def _assemble(configured: settings.Settings) -> Starlette:
-    keyring = Keyring(configured)
-    intake = Intake(connect(configured.redis_url))
+def _shown(configured: settings.Settings) -> dict[str, object]:
+    """What is in force, without a secret."""
+    redis = urlsplit(configured.redis_url)
+    return {
+        "version": metadata.version("batch-receiver"),
+        "redis": f"{redis.scheme}://{redis.netloc.rpartition('@')[2]}{redis.path}",
+        "queue_prefix": configured.queue_prefix,
+        "path": configured.path,
+        "secrets": len(configured.secrets),
+        "secret_file": configured.secret_file or "none",
+        "jwks": configured.jwks_url or "none",
+        "audience": configured.audience or "none",
+        "tolerance_seconds": configured.tolerance_seconds,
+        "max_body_bytes": configured.max_body_bytes,
+    }
+
+
+def _assemble(configured: settings.Settings, keyring: Keyring) -> Starlette:
+    connection = connect(configured.redis_url)
+    intake = Intake(connection, announce_with(configured.queue_prefix))
+    readiness = Readiness(connection, prefix=configured.queue_prefix)
+    readiness.begin()
 
     def close() -> None:
         keyring.close()
+        readiness.close()
         intake.close()
 
     return app.build(
@@ -86,6 +133,7 @@ def _assemble(configured: settings.Settings) -> Starlette:
         max_body_bytes=configured.max_body_bytes,
         verify=keyring.verify,
         intake=intake,
+        readiness=readiness,
         close=close,
     )
 
@@ -100,12 +148,17 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.bind(address)
     except OSError as error:
         raise click.ClickException(f"Can't listen on {host} port {port}: {error.strerror}.") from None
+    except UnicodeError:
+        raise click.BadParameter("it is no address.", param_hint="--host") from None
     return listener
 
 
-def _url(listener: socket.socket, host: str, path: str) -> str:
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{listener.getsockname()[1]}{path}"
+def _url(listener: socket.socket, path: str) -> str:
+    name = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    host = f"[{name[0]}]" if ":" in name[0] else name[0]
+    return f"http://{host}:{name[1]}{path}"
 
 
 def _max_connections() -> int:

@@ -1,14 +1,11 @@
 """`batch-receiver`: one command line, each subcommand loaded from the room that owns it only when it is called."""
 
 import importlib
-import os
 import sys
-from pathlib import Path
 
 import click
 
-from receiver.errors import SettingsError
-from receiver.settings import read_environment
+from receiver.command_line import prepare, with_environment
 
 # name: (where the click command stands, its line in --help). Loading lazily keeps the public edge free of the
 # bucket and HTTP libraries that only the workers need.
@@ -19,6 +16,7 @@ COMMANDS = {
     "work": ("workers.cli:work", "Run workers that fetch, fan out and commit batches."),
     "process": ("workers.cli:process", "Process one batch here and now, without Redis or workers."),
     "replay": ("workers.cli:replay", "Enqueue a batch again, also after it failed for good."),
+    "forget": ("workers.cli:forget", "Remove a batch's jobs that wait or failed for good."),
     "status": ("workers.cli:status", "Show one batch, or what waits, runs, failed and was committed lately."),
     "reconcile": ("workers.cli:reconcile_now", "Enqueue batches that ended without our being told."),
     "verify": ("workers.verify.cli:verify_batch", "Check a batch in the bucket, and against your requests."),
@@ -36,7 +34,7 @@ class LazyGroup(click.Group):
             return None
         module, attribute = COMMANDS[name][0].split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
+        return with_environment(command, name)
 
     def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -45,18 +43,15 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="batch-receiver")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Turn finished Gemini batches into files in your bucket.
 
     Settings come from the environment, and from a file .env in the working directory.
 
     Example: batch-receiver demo
     """
-    try:
-        os.environ.update(read_environment(Path.cwd()))
-    except SettingsError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(2)
+    prepare(context.invoked_subcommand or "")
 
 
 if __name__ == "__main__":

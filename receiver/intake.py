@@ -6,10 +6,10 @@ up does not hold up the others: after `LATE_SECONDS` the next group sets off bes
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 
 from redis import Redis
@@ -20,21 +20,24 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from receiver import logs
+from receiver.deadlines import ANSWER_SECONDS
 from receiver.errors import QueueUnavailable, SettingsError
-from workers import contract
-from workers.contract import Announcement, Outcome
+from receiver.redis_words import in_words
+from receiver.room import check_room
+from workers.contract import PREFIX, Announcement, Outcome, Queues
 
-# Gemini gives up on an answer after a few seconds; the design promises two.
-ANSWER_SECONDS = 1.7
 LATE_SECONDS = 0.25
 MAX_CALLS = 4
 MAX_GROUP = 64
 MAX_WAITING = 10_000
+ROOM_SECONDS = 1.0
 
 _SOCKET_SECONDS = 1.0
 
 Announce = Callable[[Redis, Sequence[Announcement]], list[Outcome]]
 _Result = Outcome | Exception
+_Waiting = tuple[Announcement, asyncio.Future[Outcome]]
+_Call = asyncio.Future[list[_Result]]
 
 
 def connect(url: str) -> Redis:
@@ -58,10 +61,18 @@ def connect(url: str) -> Redis:
     return client
 
 
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    announcement: Announcement
-    answer: asyncio.Future[Outcome]
+def announce_with(prefix: str) -> Announce:
+    """How announcements get into the queues of a prefix, while there is room for them."""
+    looked_at = float("-inf")
+
+    def announce(connection: Redis, announcements: Sequence[Announcement]) -> list[Outcome]:
+        nonlocal looked_at
+        if time.monotonic() - looked_at > ROOM_SECONDS:
+            check_room(connection)
+            looked_at = time.monotonic()
+        return Queues(connection, prefix).announce(announcements)
+
+    return announce
 
 
 class Intake:
@@ -70,7 +81,7 @@ class Intake:
     def __init__(
         self,
         connection: Redis,
-        announce: Announce = contract.announce,
+        announce: Announce = announce_with(PREFIX),  # noqa: B008 - a function of nothing that changes
         *,
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
@@ -79,10 +90,9 @@ class Intake:
         self._answer_seconds = answer_seconds
         self._waiting: deque[_Waiting] = deque()
         self._calls = 0
-        self._late_calls = 0
-        self._ping: asyncio.Future[bool] | None = None
+        # The call that whoever comes waits for; None where the one on its way is late.
+        self._awaited: _Call | None = None
         self._threads = ThreadPoolExecutor(MAX_CALLS, thread_name_prefix="announce")
-        self._ping_thread = ThreadPoolExecutor(1, thread_name_prefix="ping")
 
     async def announce(self, announcement: Announcement) -> Outcome:
         """Have a batch enqueued. When this returns, Redis holds the job.
@@ -92,75 +102,57 @@ class Intake:
         """
         if len(self._waiting) >= MAX_WAITING:
             raise QueueUnavailable("too many deliveries wait for Redis")
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(announcement, loop.create_future())
-        self._waiting.append(waiting)
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiting.append((announcement, answer))
         self._set_off()
-        deadline = loop.call_later(self._answer_seconds, _give_up, waiting.answer)
-        try:
-            return await waiting.answer
-        finally:
-            deadline.cancel()
-
-    async def is_ready(self) -> bool:
-        """Whether Redis answers. Many who ask at once share one question."""
-        if self._ping is None or self._ping.done():
-            loop = asyncio.get_running_loop()
-            self._ping = loop.run_in_executor(self._ping_thread, self._answers)
         try:
             async with asyncio.timeout(self._answer_seconds):
-                return await asyncio.shield(self._ping)
+                outcome = await answer
         except TimeoutError:
-            return False
+            raise QueueUnavailable("Redis did not answer in time") from None
+        if outcome is Outcome.FULL:
+            raise QueueUnavailable("too many batches that only dynamic webhooks told of wait already")
+        return outcome
 
     def close(self) -> None:
         """Let go of threads and connections. Calls under way end by their own timeouts."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._ping_thread.shutdown(wait=False, cancel_futures=True)
         self._connection.close()
 
     def _set_off(self) -> None:
-        if self._calls > self._late_calls or self._calls >= MAX_CALLS:
+        if self._awaited is not None or self._calls >= MAX_CALLS:
             return
-        group = self._next_group()
+        group: list[_Waiting] = []
+        while self._waiting and len(group) < MAX_GROUP:
+            announcement, answer = self._waiting.popleft()
+            if not answer.done():  # done: its sender has been told to come back
+                group.append((announcement, answer))
         if not group:
             return
         loop = asyncio.get_running_loop()
+        call = loop.run_in_executor(self._threads, self._announce_group, [one for one, _ in group])
+        self._awaited = call
         self._calls += 1
-        call = loop.run_in_executor(self._threads, self._announce_group, [w.announcement for w in group])
-        lateness = _Lateness()
-        lateness.timer = loop.call_later(LATE_SECONDS, self._be_late, lateness)
-        call.add_done_callback(partial(self._arrive, group, lateness))
+        call.add_done_callback(partial(self._arrive, group))
+        loop.call_later(LATE_SECONDS, self._go_on, call)
 
-    def _next_group(self) -> list[_Waiting]:
-        group: list[_Waiting] = []
-        while self._waiting and len(group) < MAX_GROUP:
-            waiting = self._waiting.popleft()
-            if not waiting.answer.done():  # done: its sender has been told to come back
-                group.append(waiting)
-        return group
-
-    def _be_late(self, lateness: "_Lateness") -> None:
-        lateness.is_late = True
-        self._late_calls += 1
-        self._set_off()
-
-    def _arrive(
-        self, group: Sequence[_Waiting], lateness: "_Lateness", call: asyncio.Future[list[_Result]]
-    ) -> None:
+    def _arrive(self, group: Sequence[_Waiting], call: _Call) -> None:
         self._calls -= 1
-        if lateness.is_late:
-            self._late_calls -= 1
-        elif lateness.timer is not None:
-            lateness.timer.cancel()
-        if not call.cancelled():
-            for waiting, result in zip(group, call.result(), strict=True):
-                if waiting.answer.done():
-                    continue
-                if isinstance(result, Exception):
-                    waiting.answer.set_exception(result)
-                else:
-                    waiting.answer.set_result(result)
+        if call.cancelled():
+            return
+        for (_, answer), result in zip(group, call.result(), strict=True):
+            if answer.done():
+                continue
+            if isinstance(result, Exception):
+                answer.set_exception(result)
+            else:
+                answer.set_result(result)
+        self._go_on(call)
+
+    def _go_on(self, call: _Call) -> None:
+        """A call has ended, or is late: the next may set off."""
+        if self._awaited is call:
+            self._awaited = None
         self._set_off()
 
     def _announce_group(self, announcements: Sequence[Announcement]) -> list[_Result]:
@@ -175,25 +167,8 @@ class Intake:
         # Redis answered, but not to all of this: one broken record must not be its neighbours' trouble.
         return [self._announce_group([announcement])[0] for announcement in announcements]
 
-    def _answers(self) -> bool:
-        try:
-            return bool(self._connection.ping())
-        except (RedisError, OSError):
-            return False
-
-
-@dataclass(slots=True)
-class _Lateness:
-    is_late: bool = False
-    timer: asyncio.TimerHandle | None = None
-
-
-def _give_up(answer: asyncio.Future[Outcome]) -> None:
-    if not answer.done():
-        answer.set_exception(QueueUnavailable("Redis did not answer in time"))
-
 
 def _unavailable(error: Exception) -> QueueUnavailable:
     if not isinstance(error, RedisError):
         logs.error("announce_failed", error=type(error).__name__)
-    return QueueUnavailable(f"Redis did not take the job ({type(error).__name__})")
+    return QueueUnavailable(f"Redis did not take the job: {in_words(error)}")

@@ -1,5 +1,6 @@
 """The keys as they are now: the settings' secrets, a file's that may change while we run, Google's public ones."""
 
+import os
 import stat
 import time
 from collections.abc import Callable
@@ -14,10 +15,6 @@ from receiver.signatures import Headers, Keys, SigningSecret, Verified, parse_se
 LOOK_SECONDS = 1.0
 _MAX_FILE_BYTES = 64 * 1024
 
-# What tells one version of the file from another. Following symbolic links, so that Kubernetes's way of
-# swapping the folder behind a link shows up as another inode.
-_Stamp = tuple[int, int, int, int]
-
 
 class SecretFile:
     """A file of secrets, looked at again when it is asked for, at most once in `LOOK_SECONDS`.
@@ -31,11 +28,11 @@ class SecretFile:
         self._clock = clock
         self._looked_at = clock()
         try:
-            self._stamp: _Stamp | None = _stamp(path)
-            self._secrets = _read(path)
+            self._content: bytes | None = _read(path)
+            self._secrets = _parse(self._content)
         except (OSError, ValueError) as error:
             raise SettingsError(f"WEBHOOK_SIGNING_SECRET_FILE is wrong: {_sentence(error)}.") from None
-        if path.stat().st_mode & stat.S_IROTH:
+        if is_open(path):
             logs.warning(
                 "secret_file_open", file=path, advice="every user of this machine can read it: chmod 600"
             )
@@ -44,20 +41,20 @@ class SecretFile:
         now = self._clock()
         if now - self._looked_at >= LOOK_SECONDS:
             self._looked_at = now
-            self._look()
+            self.look()
         return self._secrets
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Read the file now. Its content is compared, as times and sizes can stay what they were."""
         try:
-            stamp = _stamp(self._path)
-            if stamp == self._stamp:
+            content = _read(self._path)
+            if content == self._content:
                 return
-            # Remembered before reading: a file written in between has another stamp, and is read again.
-            self._stamp = stamp
-            self._secrets = _read(self._path)
+            self._content = content
+            self._secrets = _parse(content)
         except (OSError, ValueError) as error:
-            if not isinstance(error, ValueError):
-                self._stamp = None
+            if isinstance(error, OSError):
+                self._content = None
             logs.error(
                 "secret_file_broken", file=self._path, reason=_sentence(error), kept=len(self._secrets)
             )
@@ -88,6 +85,12 @@ class Keyring:
                 raise
         return verify(headers, body, now, self._keys())
 
+    def reload(self) -> None:
+        """Look at the file at once instead of within a second."""
+        if self._file is not None:
+            self._file.look()
+        logs.info("reloaded", secrets=len(self._keys().secrets))
+
     def close(self) -> None:
         if self._jwks is not None:
             self._jwks.close()
@@ -102,16 +105,28 @@ class Keyring:
         )
 
 
-def _stamp(path: Path) -> _Stamp:
-    status = path.stat()
-    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
+def is_open(path: Path) -> bool:
+    """Whether every user of this machine can read a file, as far as its owner could change that.
+
+    A read-only mount and a volume of Kubernetes (whose files stand in a folder `..<time>` behind a link) belong to one
+    container, and their modes are set elsewhere.
+    """
+    if not path.stat().st_mode & stat.S_IROTH:
+        return False
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        return False
+    return not any(part.startswith("..") for part in path.resolve().parts)
 
 
-def _read(path: Path) -> tuple[SigningSecret, ...]:
+def _read(path: Path) -> bytes:
     with path.open("rb") as file:
         content = file.read(_MAX_FILE_BYTES + 1)
     if len(content) > _MAX_FILE_BYTES:
         raise ValueError(f"it is larger than {_MAX_FILE_BYTES} bytes")
+    return content
+
+
+def _parse(content: bytes) -> tuple[SigningSecret, ...]:
     try:
         text = content.decode()
     except UnicodeDecodeError:

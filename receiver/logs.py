@@ -5,11 +5,13 @@ import json
 import logging
 import re
 import sys
+from collections import Counter
 
 logger = logging.getLogger("receiver")
 
 _PLAIN = re.compile(r"[A-Za-z0-9._:/@+-]+")
-_MAX_VALUE_CHARACTERS = 200
+_MAX_VALUE_CHARACTERS = 400
+_MAX_REASONS = 8
 
 
 def configure() -> None:
@@ -41,20 +43,20 @@ def error(event: str, **fields: object) -> None:
 
 
 class Flood:
-    """One event that strangers can cause: written at once, then at most once an interval with a count."""
+    """One event that strangers can cause: written at once, then at most once an interval, counted by reason."""
 
     def __init__(self, event: str, level: int = logging.WARNING, *, interval_seconds: float = 1.0) -> None:
         self._event = event
         self._level = level
         self._interval_seconds = interval_seconds
-        self._unsaid = 0
-        self._reason = ""
+        self._unsaid: Counter[str] = Counter()
         self._window: asyncio.TimerHandle | None = None
 
     def note(self, reason: str) -> None:
         """Count one. Called in an event loop, which writes what is left over at the interval's end."""
-        self._unsaid += 1
-        self._reason = reason
+        if reason not in self._unsaid and len(self._unsaid) >= _MAX_REASONS:
+            reason = "other"
+        self._unsaid[reason] += 1
         if self._window is None:
             self._say()
 
@@ -62,8 +64,12 @@ class Flood:
         self._window = None
         if not self._unsaid:
             return
-        logger.log(self._level, "%s", line(self._event, count=self._unsaid, reason=self._reason))
-        self._unsaid = 0
+        first, *more = self._unsaid.most_common()
+        reasons = {"reason": first[0]}
+        if more:
+            reasons = {"reasons": ", ".join(f"{reason}: {count}" for reason, count in (first, *more))}
+        logger.log(self._level, "%s", line(self._event, count=self._unsaid.total(), **reasons))
+        self._unsaid.clear()
         self._window = asyncio.get_running_loop().call_later(self._interval_seconds, self._say)
 
 

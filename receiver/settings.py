@@ -1,21 +1,13 @@
-"""The receiver's settings: read from a mapping, checked once, frozen, with no secret in their repr."""
+"""The receiver's view of the settings: read from a mapping, checked once, frozen, with no secret in its repr."""
 
-import ipaddress
-import os
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from receiver.errors import SettingsError
 from receiver.signatures import SigningSecret, parse_secrets
-
-GOOGLE_JWKS_URL = "https://generativelanguage.googleapis.com/.well-known/jwks.json"
-
-_PATH = re.compile(r"/[A-Za-z0-9._~/-]{1,255}")
-_TAKEN_PATHS = frozenset({"/healthz", "/readyz"})
-_REDIS_SCHEMES = frozenset({"redis", "rediss", "unix"})
+from workers.contract import settings as declared
+from workers.contract.settings import WrongSetting
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +15,7 @@ class Settings:
     """`jwks_url` is None where dynamic webhooks are off."""
 
     redis_url: str = field(repr=False)
+    queue_prefix: str
     secrets: tuple[SigningSecret, ...]
     secret_file: Path | None
     jwks_url: str | None
@@ -32,57 +25,50 @@ class Settings:
     max_body_bytes: int
 
 
-def read_environment(folder: Path) -> dict[str, str]:
-    """The process's environment on top of what `folder/.env` says, if there is one."""
-    try:
-        text = (folder / ".env").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return dict(os.environ)
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError("The file .env can't be read as UTF-8 text.") from error
-    return {**parse_env(text), **os.environ}
-
-
-def parse_env(text: str) -> dict[str, str]:
-    """`KEY=VALUE` lines; `#` begins a comment line, one pair of quotes around a value is taken off.
-
-    Raises SettingsError with the line's number, never its text.
-    """
-    values = {}
-    for number, row in enumerate(text.splitlines(), start=1):
-        stripped = row.strip().removeprefix("export ")
-        if not stripped or stripped.startswith("#"):
-            continue
-        name, equals, value = stripped.partition("=")
-        if not equals or not name.strip().isidentifier():
-            raise SettingsError(f"Line {number} of .env is not of the form KEY=VALUE.")
-        value = value.strip()
-        if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
-            value = value[1:-1]
-        values[name.strip()] = value
-    return values
-
-
 def load(environment: Mapping[str, str]) -> Settings:
     """Check everything at once; the first thing wrong is a SettingsError of one sentence that names it."""
-    secret_text = environment.get("WEBHOOK_SIGNING_SECRET", "").strip()
-    secret_file = environment.get("WEBHOOK_SIGNING_SECRET_FILE", "").strip()
-    dynamic = _choice(environment, "WEBHOOK_DYNAMIC", {"off": False, "on": True})
+    try:
+        return _load(environment)
+    except WrongSetting as error:
+        raise SettingsError(str(error)) from None
+
+
+def gemini(environment: Mapping[str, str]) -> tuple[str, str]:
+    """Where Gemini is, and the API key: all that the registration reads. Raises SettingsError."""
+    try:
+        return declared.GOOGLE_GEMINI_BASE_URL.read(environment), declared.api_key(environment)
+    except WrongSetting as error:
+        raise SettingsError(str(error)) from None
+
+
+def _load(environment: Mapping[str, str]) -> Settings:
+    secret_text = environment.get(declared.WEBHOOK_SIGNING_SECRET.name, "").strip()
+    secret_file = _secret_file(environment, given=bool(secret_text))
+    dynamic = declared.WEBHOOK_DYNAMIC.read(environment)
     if not secret_text and not secret_file and not dynamic:
         raise SettingsError(
             "WEBHOOK_SIGNING_SECRET is missing: set it, or WEBHOOK_SIGNING_SECRET_FILE, to the whsec_… secret"
             " that `batch-receiver register` gave you."
         )
     return Settings(
-        redis_url=_checked(environment, "REDIS_URL", "redis://127.0.0.1:6379/0", _redis_url),
+        redis_url=declared.REDIS_URL.read(environment),
+        queue_prefix=declared.QUEUE_PREFIX.read(environment),
         secrets=_secrets(secret_text) if secret_text else (),
-        secret_file=Path(secret_file) if secret_file else None,
-        jwks_url=_checked(environment, "WEBHOOK_JWKS_URL", GOOGLE_JWKS_URL, _jwks_url) if dynamic else None,
-        audience=environment.get("WEBHOOK_AUDIENCE", "").strip() or None,
-        path=_checked(environment, "WEBHOOK_PATH", "/webhooks/gemini", _path),
-        tolerance_seconds=_whole(environment, "WEBHOOK_TOLERANCE_SECONDS", 300, least=1, most=86_400),
-        max_body_bytes=_whole(environment, "WEBHOOK_MAX_BODY_BYTES", 262_144, least=1024, most=1 << 26),
+        secret_file=secret_file,
+        jwks_url=declared.WEBHOOK_JWKS_URL.read(environment) if dynamic else None,
+        audience=declared.WEBHOOK_AUDIENCE.find(environment),
+        path=declared.WEBHOOK_PATH.read(environment),
+        tolerance_seconds=declared.WEBHOOK_TOLERANCE_SECONDS.read(environment),
+        max_body_bytes=declared.WEBHOOK_MAX_BODY_BYTES.read(environment),
     )
+
+
+def _secret_file(environment: Mapping[str, str], *, given: bool) -> Path | None:
+    """A file that is watched, beside secrets that are `given` too; else what systemd has put down."""
+    named = declared.WEBHOOK_SIGNING_SECRET_FILE.find(environment)
+    if named:
+        return Path(named)
+    return None if given else declared.WEBHOOK_SIGNING_SECRET.credential(environment)
 
 
 def _secrets(text: str) -> tuple[SigningSecret, ...]:
@@ -90,66 +76,3 @@ def _secrets(text: str) -> tuple[SigningSecret, ...]:
         return parse_secrets(text)
     except ValueError as error:
         raise SettingsError(f"WEBHOOK_SIGNING_SECRET is wrong: {error}.") from None
-
-
-def _choice(environment: Mapping[str, str], name: str, choices: Mapping[str, bool]) -> bool:
-    text = environment.get(name, "").strip().lower() or next(iter(choices))
-    if text not in choices:
-        raise SettingsError(f"{name} must be {' or '.join(choices)}.")
-    return choices[text]
-
-
-def _whole(environment: Mapping[str, str], name: str, default: int, *, least: int, most: int) -> int:
-    text = environment.get(name, "").strip()
-    if not text:
-        return default
-    if not re.fullmatch(r"[0-9]{1,12}", text) or not least <= int(text) <= most:
-        raise SettingsError(f"{name} must be a whole number from {least} to {most}.")
-    return int(text)
-
-
-def _checked(
-    environment: Mapping[str, str], name: str, default: str, complaint: Callable[[str], str | None]
-) -> str:
-    text = environment.get(name, "").strip() or default
-    try:
-        problem = complaint(text)
-    except ValueError:
-        problem = "is not a URL"
-    if problem:
-        raise SettingsError(f"{name} {problem}.")
-    return text
-
-
-def _redis_url(text: str) -> str | None:
-    parts = urlsplit(text)
-    if parts.scheme not in _REDIS_SCHEMES:
-        return "must begin with redis://, rediss:// or unix://"
-    _ = parts.port  # raises ValueError for a port that is no number
-    return None
-
-
-def _jwks_url(text: str) -> str | None:
-    parts = urlsplit(text)
-    if parts.scheme == "https" and parts.hostname:
-        return None
-    if parts.scheme == "http" and _is_loopback(parts.hostname):
-        return None
-    return "must be an https address (plain http only on this machine)"
-
-
-def _is_loopback(host: str | None) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host or "").is_loopback
-    except ValueError:
-        return False
-
-
-def _path(text: str) -> str | None:
-    if not _PATH.fullmatch(text):
-        return "must begin with / and hold only letters, digits, and . _ ~ / -"
-    if text in _TAKEN_PATHS:
-        return "must not be one of the health paths"
-    return None

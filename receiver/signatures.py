@@ -32,6 +32,9 @@ _MAX_ENTRIES = 16
 _MAX_ED25519_ENTRIES = 4
 _ED25519_BYTES = 64
 _TIMESTAMP = re.compile(rb"[0-9]{1,12}")
+# Entries are separated by spaces. A proxy that takes the header for one of HTTP's lists puts commas between them, and a
+# space after every comma (RFC 9110, section 5.6.1); base64 has neither.
+_ENTRY = re.compile(rb"(?:^|(?<=[\s,]))(v[0-9]+[a-z]?),\s*([^\s,]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +92,12 @@ def verify(headers: Headers, body: bytes, now: float, keys: Keys) -> Verified:
         UnknownKey: a dynamic signature that none of the public keys explains; newer keys might.
         SignatureRefused: missing, repeated, malformed, stale or forged, with a reason fit for a log.
     """
-    entries = _one(headers, b"webhook-signature", _MAX_SIGNATURE_BYTES).split()
+    given = _joined(headers, b"webhook-signature", _MAX_SIGNATURE_BYTES)
+    if is_token(given):
+        return _verify_token(given, headers, body, now, keys)
+    entries = _ENTRY.findall(given)
     if len(entries) > _MAX_ENTRIES:
         raise SignatureRefused("too many signatures")
-    if len(entries) == 1 and is_token(entries[0]):
-        return _verify_token(entries[0], headers, body, now, keys)
     content = _signed_content(headers, body, now, keys.tolerance_seconds)
     signatures = _of_scheme(b"v1", entries)
     if any(_is_signed_with(secret, content, signatures) for secret in keys.secrets):
@@ -120,15 +124,20 @@ def _parse_secret(word: str, number: int) -> SigningSecret:
 
 
 def _one(headers: Headers, name: bytes, max_bytes: int) -> bytes:
-    values = [value for header, value in headers if header == name]
-    label = name.decode()
-    if not values or not values[0]:
-        raise SignatureRefused(f"no {label}")
-    if len(values) > 1:
-        raise SignatureRefused(f"repeated {label}")
-    if len(values[0]) > max_bytes:
-        raise SignatureRefused(f"oversized {label}")
-    return values[0]
+    if sum(header == name for header, _ in headers) > 1:
+        raise SignatureRefused(f"repeated {name.decode()}")
+    return _joined(headers, name, max_bytes)
+
+
+def _joined(headers: Headers, name: bytes, max_bytes: int) -> bytes:
+    """A header's value; of a header in several lines, all of them."""
+    value = b" ".join(value for header, value in headers if header == name)
+    if len(value) > max_bytes:
+        raise SignatureRefused(f"oversized {name.decode()}")
+    value = value.strip()
+    if not value:
+        raise SignatureRefused(f"no {name.decode()}")
+    return value
 
 
 def _signed_content(headers: Headers, body: bytes, now: float, tolerance_seconds: int) -> bytes:
@@ -141,13 +150,23 @@ def _fresh_timestamp(headers: Headers, now: float, tolerance_seconds: int) -> by
     timestamp = _one(headers, b"webhook-timestamp", _MAX_ID_BYTES)
     if not _TIMESTAMP.fullmatch(timestamp):
         raise SignatureRefused("malformed webhook-timestamp")
-    if abs(now - int(timestamp)) > tolerance_seconds:
-        raise SignatureRefused("stale webhook-timestamp")
+    age = now - int(timestamp)
+    if abs(age) > tolerance_seconds:
+        side = "behind" if age > 0 else "ahead of"
+        raise SignatureRefused(f"stale webhook-timestamp, {_about(abs(age))} {side} our clock")
     return timestamp
 
 
-def _of_scheme(scheme: bytes, entries: Sequence[bytes]) -> list[bytes]:
-    return [value for name, _, value in (entry.partition(b",") for entry in entries) if name == scheme]
+def _about(seconds: float) -> str:
+    """Coarse, so that refusals for one cause count as one."""
+    for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def _of_scheme(scheme: bytes, entries: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+    return [value for name, value in entries if name == scheme]
 
 
 def _is_signed_with(secret: SigningSecret, content: bytes, signatures: Sequence[bytes]) -> bool:
@@ -156,7 +175,7 @@ def _is_signed_with(secret: SigningSecret, content: bytes, signatures: Sequence[
     return any(hmac.compare_digest(expected, signature) for signature in signatures)
 
 
-def _ed25519_signatures(entries: Sequence[bytes]) -> list[bytes]:
+def _ed25519_signatures(entries: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
     signatures = []
     for text in _of_scheme(b"v1a", entries)[:_MAX_ED25519_ENTRIES]:
         try:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -48,10 +49,10 @@ def start_process(tmp_path: Path) -> Iterator[StartProcess]:
     with ExitStack() as stack:
         count = 0
 
-        def start(*args: str, env: Mapping[str, str]) -> Process:
+        def start(*args: str, env: Mapping[str, str], **more: Any) -> Process:
             nonlocal count
             count += 1
-            process = Process(list(args), env, tmp_path / "logs" / f"{count:02d}-{args[0]}.log")
+            process = Process(list(args), env, tmp_path / "logs" / f"{count:02d}-{args[0]}.log", **more)
             stack.callback(process.kill)
             return process
 

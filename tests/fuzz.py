@@ -25,8 +25,9 @@ from receiver.public_keys import PublicKeys
 from receiver.signatures import Keys, parse_secrets, verify
 from tests.receiver import signing
 from tests.support.processes import Process
+from workers.results.documents import manifest_line
 from workers.results.json_text import is_utf8
-from workers.results.result import key_of, manifest_line, parse, render
+from workers.results.result import key_of, parse, render
 
 SLOWEST_SECONDS = 5.0
 

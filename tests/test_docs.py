@@ -1,12 +1,18 @@
-"""The README names every setting, command and make target there is, and no other."""
+"""The README names every setting, command and make target there is, and no other; generated parts are up to date."""
 
 import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
+import click
 import pytest
 
+from docs.generate import PARTS, stale
 from receiver.cli import COMMANDS, main
 from tests.support.processes import ROOT
-from tests.test_deploy import SETTINGS
+from workers.contract.settings import SETTINGS
 from workers.results.naming import output_name
 
 README = (ROOT / "README.md").read_text()
@@ -24,7 +30,7 @@ def _first_column(section: str) -> list[str]:
 
 
 def test_every_setting_is_in_the_readme_and_none_that_is_not_read() -> None:
-    assert set(_first_column(_section("Settings"))) == SETTINGS
+    assert _first_column(_section("Settings")) == [setting.name for setting in SETTINGS]
 
 
 def test_every_command_is_in_the_readme_and_none_that_does_not_exist() -> None:
@@ -64,3 +70,60 @@ def test_the_names_that_the_documentation_gives_as_examples_are_right() -> None:
         assert output_name(key, 0, 1) == name
     assert output_name("request-1", 1, 2) == "request-1@2"
     assert output_name(None, 0, 1) == "@0"
+
+
+def test_what_is_generated_is_up_to_date() -> None:
+    assert [path.relative_to(ROOT) for path, _ in stale(ROOT)] == []
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """The files with generated parts, elsewhere."""
+    for part in PARTS:
+        (tmp_path / part.file).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / part.file, tmp_path / part.file)
+    return tmp_path
+
+
+def generate(root: Path, *options: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "docs.generate", "--root", str(root), *options]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+def test_a_part_that_is_stale_is_named_and_written_anew_and_nothing_else_is(copied: Path) -> None:
+    readme = copied / "README.md"
+    readme.write_text(readme.read_text().replace("`/webhooks/gemini`", "`/elsewhere`") + "By hand.\n")
+
+    assert generate(copied, "--check") == (1, "README.md is stale: run `make docs`.\n")
+    assert generate(copied) == (0, "Wrote README.md.\n")
+    assert generate(copied, "--check") == (0, "")
+    assert readme.read_text() == README + "By hand.\n"
+
+
+def test_a_mark_that_is_gone_is_one_sentence(copied: Path) -> None:
+    readme = copied / "README.md"
+    readme.write_text(readme.read_text().replace("<!-- end settings -->", ""))
+
+    assert generate(copied, "--check") == (
+        1,
+        "Error: README.md lacks a line of the two around its settings.\n",
+    )
+
+
+def test_every_option_of_every_command_is_in_the_reference() -> None:
+    text = (ROOT / "docs/commands.md").read_text()
+    sections = dict(re.findall(r"^##+ `([^`]+)`\n(.*?)(?=^##|\Z)", text, re.DOTALL | re.MULTILINE))
+
+    assert {name.split()[0] for name in sections} == set(COMMANDS)
+    for name, section in sections.items():
+        command = main.get_command(
+            main.make_context("batch-receiver", [], resilient_parsing=True), name.split()[0]
+        )
+        for word in name.split()[1:]:
+            assert isinstance(command, click.Group)
+            command = command.get_command(click.Context(command), word)
+        assert command
+        for option in (option for parameter in command.params for option in parameter.opts):
+            if option.startswith("--"):
+                assert option in section, (name, option)

@@ -111,7 +111,9 @@ def test_ten_announcements_at_once_are_one_job(deployment: Deployment, redis_cli
     answers = [attempt["answer"] for delivery in deliveries for attempt in delivery["attempts"]]
     assert len(answers) == 10
     assert sorted(json.loads(answer)["status"] for answer in answers) == ["accepted"] + ["duplicate"] * 9
-    assert redis_client.lrange("rq:queue:batches", 0, -1) == [f"batch-{batch}".encode()]
+    assert redis_client.lrange("rq:queue:batch-receiver-batches", 0, -1) == [
+        f"batch-receiver-batch-{batch}".encode()
+    ]
 
 
 def test_an_announcement_after_the_commit_changes_nothing(
@@ -123,13 +125,19 @@ def test_an_announcement_after_the_commit_changes_nothing(
     deployment.gemini.announce(batch)
     deployment.wait_for_commit(batch)
     deployment.wait_until_tidy(batch)
-    wait_until(lambda: not redis_client.exists(f"rq:job:batch-{batch}"), what="the end of the job's record")
+    wait_until(
+        lambda: not redis_client.exists(f"rq:job:batch-receiver-batch-{batch}"),
+        what="the end of the job's record",
+    )
     before = contents(deployment.folder, but_times=False)
 
     ids = deployment.gemini.announce(batch)
 
     deployment.gemini.wait_for_deliveries(ids)
-    wait_until(lambda: not redis_client.exists(f"rq:job:batch-{batch}"), what="the end of the job's record")
+    wait_until(
+        lambda: not redis_client.exists(f"rq:job:batch-receiver-batch-{batch}"),
+        what="the end of the job's record",
+    )
     assert contents(deployment.folder, but_times=False) == before
 
 
@@ -141,7 +149,10 @@ def test_an_announcement_after_a_failure_is_tried_again(
     batch = deployment.gemini.put_batch(result_line("a"))
     deployment.gemini.fault("status", f"batches/{batch}", value=400)
     deployment.gemini.announce(batch)
-    wait_until(lambda: redis_client.hget(f"rq:job:batch-{batch}", "status") == b"failed", what="the failure")
+    wait_until(
+        lambda: redis_client.hget(f"rq:job:batch-receiver-batch-{batch}", "status") == b"failed",
+        what="the failure",
+    )
     shown = json.loads(deployment.run("status", batch, "--json").output)
     assert shown["state"] == "failed"
     assert "Gemini refused the call (400)" in shown["jobs"][0]["reason"]
@@ -207,7 +218,10 @@ def test_a_batch_that_nobody_can_read_is_dropped_where_only_a_dynamic_webhook_to
     deliveries = deployment.gemini.wait_for_deliveries(ids)
     assert [attempt["status"] for delivery in deliveries for attempt in delivery["attempts"]] == [200]
     wait_until(lambda: redis_client.hget("batch-receiver:counters", "left_alone") == b"1", what="the count")
-    wait_until(lambda: not redis_client.exists("rq:job:batch-somebody-elses"), what="the end of the record")
+    wait_until(
+        lambda: not redis_client.exists("rq:job:batch-receiver-batch-somebody-elses"),
+        what="the end of the record",
+    )
     assert not list(deployment.folder.rglob("*.json"))
 
 
@@ -260,7 +274,10 @@ def test_no_secret_is_in_any_log_job_or_object(deployment: Deployment, redis_cli
     deployment.gemini.announce(good)
     deployment.gemini.announce(bad)
     deployment.wait_for_commit(good)
-    wait_until(lambda: redis_client.hget(f"rq:job:batch-{bad}", "status") == b"scheduled", what="the refusal")
+    wait_until(
+        lambda: redis_client.hget(f"rq:job:batch-receiver-batch-{bad}", "status") == b"scheduled",
+        what="the refusal",
+    )
 
     key, secret = deployment.gemini.api_key, deployment.secret.removeprefix("whsec_")
 
@@ -295,13 +312,18 @@ def test_a_job_that_outlasts_the_grace_period_is_handed_back(
     deployment.gemini.fault("throttle", value=100_000)
     workers = deployment.work()
     deployment.run("replay", batch)
-    wait_until(lambda: redis_client.hget(f"rq:job:batch-{batch}", "status") == b"started", what="the start")
+    wait_until(
+        lambda: redis_client.hget(f"rq:job:batch-receiver-batch-{batch}", "status") == b"started",
+        what="the start",
+    )
 
     workers.signal(signal.SIGTERM)
 
     assert workers.wait(15) == 0
     assert "event=handed_back" in workers.output
-    assert redis_client.lrange("rq:queue:batches", 0, -1) == [f"batch-{batch}".encode()]
+    assert redis_client.lrange("rq:queue:batch-receiver-batches", 0, -1) == [
+        f"batch-receiver-batch-{batch}".encode()
+    ]
     deployment.gemini.clear_faults()
     deployment.work("--burst")
     assert deployment.wait_for_commit(batch)["counts"]["succeeded"] == 2000

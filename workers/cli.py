@@ -1,34 +1,48 @@
-"""The workers' commands: work, process, replay, status."""
+"""The workers' commands: work, process, replay, forget, status, reconcile."""
 
 import json
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import closing
-from typing import Any
+from typing import Any, Literal
 
 import click
 import msgspec
-from redis import Redis
-from redis.exceptions import RedisError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from workers import commit, contract, parts
 from workers import status as status_of
 from workers.bucket.opening import open_bucket
-from workers.command_line import batch_id, fail, told
-from workers.contract import Announced, Announcement, Outcome, Trigger
-from workers.errors import SettingsError
+from workers.command_line import batch_id, fail, printable, told
+from workers.contract import Announced, Announcement, Outcome, Queues, Trigger
 from workers.fanout import fan_out
 from workers.jobs import prepare
+from workers.parts import forget_split, read_part
 from workers.process import Result, Tools
 from workers.process import process as process_one
-from workers.reconcile import reconcile
-from workers.settings import Settings, redis_url, storage_url
+from workers.reconcile import Report, reconcile
+from workers.redis_connection import connect
+from workers.settings import Settings, queue_prefix, redis_url, storage_url
+from workers.summary import read_summary
 
 _WIDEST = 1000  # Batch ids are shown whole, also in a pipe and in a narrow terminal.
+
+
+class Replayed(msgspec.Struct, frozen=True):
+    """What `replay` says: `accepted`, or `duplicate` where the batch waits or runs already."""
+
+    batch: str
+    status: Literal["accepted", "duplicate"]
+
+
+class Forgotten(msgspec.Struct, frozen=True):
+    """What `forget` says: how many jobs it removed."""
+
+    batch: str
+    forgotten: int
 
 
 @click.command(epilog="Example: batch-receiver work --workers 4")
@@ -42,7 +56,7 @@ def work(workers: int, *, burst: bool) -> None:
 
     with told():
         settings = Settings.load(os.environ)
-        connection = _redis(settings.redis_url)
+        connection = connect(settings.redis_url)
         _log_lines()
         run_pool(settings, connection, workers, burst=burst)
 
@@ -56,16 +70,15 @@ def process(batch: str, *, as_json: bool) -> None:
     with told():
         tools = prepare(Settings.load(os.environ))
         with closing(tools.gemini), _progress() as progress:
-            here = _Here(tools, progress)
-            result = process_one(tools, here, batch, Announced(frozenset({Trigger.PROCESS}), 1, None))
-            here.finish_parts(batch)
+            said = Announced(frozenset({Trigger.PROCESS}), 1, None)
+            result = process_one(tools, _Here(tools, progress), batch, said)
         if result is Result.LEFT_ALONE:
             fail(f"{batch} is left alone: its display name does not match BATCH_DISPLAY_NAME.")
-        summary = commit.read_summary(tools.bucket, batch)
+        summary = read_summary(tools.bucket, batch)
         if summary is None:
             fail(f"{batch} was not committed; run the command again.")
         if as_json:
-            click.echo(commit.encoded(summary).decode(), nl=False)
+            click.echo(summary.encoded().decode(), nl=False)
             return
         counts = summary.counts
         click.echo(
@@ -73,24 +86,46 @@ def process(batch: str, *, as_json: bool) -> None:
             f"({counts.succeeded} succeeded, {counts.failed} failed, {counts.invalid} invalid)."
         )
         for warning in summary.warnings:
-            click.echo(f"Warning: {warning}")
+            click.echo(f"Warning: {printable(warning)}")
 
 
 @click.command(epilog="Example: batch-receiver replay batches/abc123")
 @click.argument("batch")
+@click.option(
+    "--refetch", is_flag=True, help="Fetch a committed batch once more; a new revision if it differs."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def replay(batch: str, *, as_json: bool) -> None:
+def replay(batch: str, *, refetch: bool, as_json: bool) -> None:
     """Enqueue a batch again, also after it failed for good. Only what is missing is done."""
     batch = batch_id(batch)
     with told():
-        connection = _redis(redis_url(os.environ))
-        outcome = contract.announce(connection, [Announcement(batch, Trigger.REPLAY)])[0]
+        announcement = Announcement(batch, Trigger.REPLAY, refetch=refetch)
+        outcome = _queues().announce([announcement])[0]
         if as_json:
-            click.echo(json.dumps({"batch": batch, "status": outcome}))
+            status: Literal["accepted", "duplicate"] = (
+                "accepted" if outcome is Outcome.ACCEPTED else "duplicate"
+            )
+            click.echo(msgspec.json.encode(Replayed(batch, status)).decode())
         elif outcome is Outcome.ACCEPTED:
             click.echo(f"{batch} is enqueued.")
         else:
             click.echo(f"{batch} waits or runs already.")
+
+
+@click.command(epilog="Example: batch-receiver forget batches/abc123")
+@click.argument("batch")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def forget(batch: str, *, as_json: bool) -> None:
+    """Remove the jobs of a batch that wait or failed for good, and what was announced of it. The bucket stays."""
+    batch = batch_id(batch)
+    with told():
+        forgotten = _queues().forget(batch)
+    if as_json:
+        click.echo(msgspec.json.encode(Forgotten(batch, forgotten)).decode())
+    elif forgotten:
+        click.echo(f"{forgotten} job{'s' if forgotten > 1 else ''} of {batch} removed.")
+    else:
+        fail(f"There is no job of {batch} that waits or failed.")
 
 
 @click.command(epilog="Example: batch-receiver status batches/abc123 --json")
@@ -100,13 +135,9 @@ def status(batch: str | None, *, as_json: bool) -> None:
     """Show one batch, or what waits, runs, failed and was committed lately."""
     batch = batch_id(batch) if batch else None
     with told():
-        connection = _redis(redis_url(os.environ))
+        queues = _queues()
         bucket = open_bucket(storage_url(os.environ), os.environ)
-        found = (
-            status_of.batch_status(connection, bucket, batch)
-            if batch
-            else status_of.overview(connection, bucket)
-        )
+        found = status_of.batch_status(queues, bucket, batch) if batch else status_of.overview(queues, bucket)
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))
     elif batch:
@@ -123,11 +154,17 @@ def reconcile_now(*, as_json: bool) -> None:
     """Ask Gemini for batches that ended without our being told, and enqueue those that are not in the bucket."""
     with told():
         settings = Settings.load(os.environ)
-        connection = _redis(settings.redis_url)
-        report = reconcile(prepare(settings), connection, reenable=settings.reconcile_reenable)
+        queues = Queues(connect(settings.redis_url), settings.queue_prefix)
+        report = reconcile(prepare(settings), queues, reenable=settings.reconcile_reenable)
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(report)))
-        return
+    else:
+        _show_report(report)
+    if report.troubles:
+        sys.exit(1)
+
+
+def _show_report(report: Report) -> None:
     click.echo(
         f"{report.listed} batches listed, {report.final} of them ended lately: {report.committed} committed, "
         f"{report.enqueued} enqueued now, {report.already_waiting} waiting or running, "
@@ -138,46 +175,40 @@ def reconcile_now(*, as_json: bool) -> None:
         click.echo(
             f"Gemini had disabled {report.webhooks_disabled} webhook(s) after failed deliveries: {done}."
         )
+    for sentence in report.troubles:
+        click.echo(f"Error: {printable(sentence)}", err=True)
 
 
 class _Here:
-    """Parts and the last step in this process, with progress."""
+    """Parts in this process, with progress: not while they are still being fetched, but then."""
 
     def __init__(self, tools: Tools, progress: Progress) -> None:
         self._tools = tools
         self._progress = progress
         self._task = progress.add_task("fetching", total=None)
-        self._waiting: list[int] = []
 
     def part(self, batch: str, number: int) -> None:
         del batch
-        self._waiting.append(number)
-        self._progress.update(self._task, completed=len(self._waiting))
+        self._progress.update(self._task, completed=number + 1)
 
-    def finish(self, batch: str) -> None:
-        commit.finish(self._tools.bucket, batch)
-
-    def finish_parts(self, batch: str) -> None:
-        if not self._waiting:
-            return
-        self._progress.update(self._task, description="writing", total=len(self._waiting), completed=0)
-        for number in self._waiting:
-            part = parts.read_part(self._tools.bucket, batch, number)
-            if part is not None:
-                fan_out(self._tools.bucket, batch, part, self._tools.outputs)
+    def parts(self, batch: str, numbers: Iterable[int]) -> bool:
+        waiting = list(numbers)
+        self._progress.update(self._task, description="writing", total=len(waiting), completed=0)
+        for number in waiting:
+            part = read_part(self._tools.bucket, batch, number)
+            if part is None:
+                forget_split(self._tools.bucket, batch, number)
+                break
+            fan_out(self._tools.bucket, batch, part, self._tools.outputs)
             self._progress.advance(self._task)
-        self.finish(batch)
+        return True
+
+    def look(self, batch: str) -> None:
+        """Nothing: `process` looks again by itself."""
 
 
-def _redis(url: str) -> Redis:
-    """A connection that answers. Raises `SettingsError` where Redis does not."""
-    try:
-        # Without `driver_info`, redis-py looks its own version up on the disk for every connection: 2 ms in a fork.
-        connection = Redis.from_url(url, socket_connect_timeout=5, health_check_interval=30, driver_info=None)
-        connection.ping()
-    except (RedisError, ValueError) as error:
-        raise SettingsError(f"Redis does not answer ({type(error).__name__}): check REDIS_URL.") from None
-    return connection
+def _queues() -> Queues:
+    return Queues(connect(redis_url(os.environ)), queue_prefix(os.environ))
 
 
 def _log_lines() -> None:
@@ -197,6 +228,8 @@ def _show_batch(found: dict[str, Any]) -> None:
         click.echo(f"  parts: {found['parts']['done']} of {found['parts']['split']} done")
     for job in found["jobs"]:
         click.echo(f"  {_job_line(job)}")
+    if found["trouble"]:
+        click.echo(f"  {printable(found['trouble'])}")
     summary = found["summary"]
     if summary:
         counts = summary["counts"]
@@ -206,7 +239,7 @@ def _show_batch(found: dict[str, Any]) -> None:
             f"{counts['failed']} failed, {counts['invalid']} invalid"
         )
         for warning in summary["warnings"]:
-            click.echo(f"  warning: {warning}")
+            click.echo(f"  warning: {printable(warning)}")
 
 
 def _show_overview(found: dict[str, Any]) -> None:
@@ -214,7 +247,9 @@ def _show_overview(found: dict[str, Any]) -> None:
         click.echo(f"{state}: {found['totals'][state]}")
         for job in found[state]:
             click.echo(f"  {_job_line(job)}")
-    click.echo(f"committed today and yesterday: {len(found['committed'])}")
+    for name in found["unreadable"]:
+        click.echo(f"unreadable: {printable(name)}")
+    click.echo(f"committed today and yesterday: {found['committed_total']}")
     if not found["committed"]:
         return
     table = Table("batch", "state", "committed", "total", "succeeded", "failed", "invalid", box=None)
@@ -230,5 +265,5 @@ def _job_line(job: dict[str, Any]) -> str:
     if job["next_try"]:
         words.append(f"next try {job['next_try']}")
     if job["reason"]:
-        words.append(f"because: {job['reason']}")
+        words.append(f"because: {printable(job['reason'])}")
     return "  ".join(words)

@@ -1,5 +1,6 @@
 """What the workers' commands have in common: a batch as an argument, and errors as one sentence."""
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,11 @@ def told() -> Iterator[None]:
         fail(f"{error.filename or 'a file'}: {error.strerror}.")
 
 
+def printable(text: str) -> str:
+    """On one line, and nothing in it that a terminal obeys: much of what is shown is anybody's text."""
+    return text if text.isprintable() else json.dumps(text)
+
+
 def fail(sentence: str, *, code: int = 1) -> NoReturn:
-    click.echo(f"Error: {sentence}", err=True)
+    click.echo(f"Error: {printable(sentence)}", err=True)
     sys.exit(code)

@@ -6,112 +6,85 @@ Whoever reads the bucket acts on `batch.json` alone, so it is written after all 
 import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
-
-import msgspec
 
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket, MissingObject, join
-from workers.errors import Incomplete
-from workers.fanout import Tally, read_tally
-from workers.gemini.batches import State
-from workers.parts import Piece, Split, read_split
-from workers.plan import Plan, read_plan
+from workers.errors import BucketUnavailable, Incomplete
+from workers.fanout import read_tally
+from workers.gemini.batches import integer
+from workers.parts import Piece, Split
+from workers.plan import Plan
 from workers.results.answers import USAGE_FIELDS
+from workers.results.documents import objects_of
 from workers.results.lines import lines
+from workers.results.tally import Tally
+from workers.summary import Counts, PartSummary, Summary, decode_summary, gives_way, read_summary
 
-_EMPTY_SHA256 = hashlib.sha256().hexdigest()
-
-
-class PartSummary(msgspec.Struct, frozen=True):
-    object: str
-    lines: int
-    bytes: int
-    sha256: str
+NO_RESULTS = Split([], 0, 0, hashlib.sha256().hexdigest())
 
 
-class Counts(msgspec.Struct, frozen=True):
-    total: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    invalid: int = 0
+def finish(bucket: Bucket, plan: Plan, split: Split) -> Summary:
+    """Commit a batch whose parts are all done.
 
+    Twice at the same time does no harm: both write the same manifest, and one of them the commit.
 
-class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """`batch.json`."""
-
-    schema: int = 1
-    batch: str
-    state: State
-    display_name: str | None
-    model: str | None
-    created_at: str | None
-    ended_at: str | None
-    committed_at: str
-    revision: int
-    trigger: str
-    counts: Counts
-    finish_reasons: dict[str, int]
-    usage: dict[str, int]
-    batch_stats: Any
-    parts: list[PartSummary]
-    raw_bytes: int
-    raw_sha256: str
-    error: Any
-    user_metadata: Any
-    warnings: list[str]
-
-
-class _Medium(msgspec.Struct):
-    object: str | None = None
-
-
-class _Entry(msgspec.Struct):
-    object: str | None = None
-    media: list[_Medium] = []
-
-
-_entry = msgspec.json.Decoder(_Entry)
-_summary = msgspec.json.Decoder(Summary)
-
-
-def read_summary(bucket: Bucket, batch: str) -> Summary | None:
-    """The commit of a batch, or None.
-
-    Raises:
-        Incomplete: there is a `batch.json` that is none of ours.
-    """
-    blob = bucket.get(layout.summary(batch))
-    if blob is None:
-        return None
-    try:
-        return _summary.decode(blob)
-    except msgspec.MsgspecError:
-        raise Incomplete(
-            f"{layout.summary(batch)} is not readable; move it away and replay the batch."
-        ) from None
-
-
-def finish(bucket: Bucket, batch: str) -> Summary | None:
-    """Commit a batch whose parts are all done; None while some are missing.
-
-    Twice at the same time does no harm: both write the same manifest, and a batch that is committed stays as it is.
+    Returns:
+        What is committed now: this, or what another worker was faster with.
 
     Raises:
         Incomplete: the parts don't add up to what was downloaded.
+        MissingObject: it was committed and tidied up, or begun anew, meanwhile.
     """
-    committed = read_summary(bucket, batch)
-    if committed and committed.state is State.SUCCEEDED:
-        return tidy(bucket, committed)
-    plan, split = read_plan(bucket, batch), read_split(bucket, batch)
-    if plan is None or split is None:
-        return committed
-    total = Tally()
-    tables = []
+    batch, committed = plan.batch, read_summary(bucket, plan.batch)
+    if not _may_replace(committed, plan, split):
+        return _stays(bucket, committed)
+    total, tables = _added_up(bucket, batch, split)
+    _join_manifests(bucket, batch, split.parts)
+    _place_tables(bucket, batch, tables)
+    if committed or bucket.size(layout.strays(batch)) is not None:
+        _remove_strays(bucket, batch, split.parts, tables)
+    return _commit(bucket, plan, split, total)
+
+
+def close(bucket: Bucket, plan: Plan) -> Summary:
+    """Commit a batch that failed, expired, or was cancelled with nothing to show. Returns as `finish` does."""
+    committed = read_summary(bucket, plan.batch)
+    if not _may_replace(committed, plan, NO_RESULTS):
+        return _stays(bucket, committed)
+    # What an output that has disappeared since left half done.
+    bucket.delete([name for name, _ in bucket.list(plan.batch) if name != layout.summary(plan.batch)])
+    return _commit(bucket, plan, NO_RESULTS, Tally())
+
+
+def tidy(bucket: Bucket, summary: Summary) -> Summary:
+    """After a commit was seen: the copy in `_index/`, and `_work/` removed. Repeats what a crash left undone."""
+    name, copy = layout.index(summary.committed_at[:10], summary.batch), summary.encoded()
+    if bucket.get(name) != copy:
+        bucket.put(name, copy, layout.JSON)
+    bucket.delete_tree(layout.work(summary.batch))
+    return summary
+
+
+def _may_replace(committed: Summary | None, plan: Plan, split: Split) -> bool:
+    """Whether this is news. What was fetched once more and is the same is none."""
+    if committed and plan.refetches == committed.revision and split.raw_sha256 == committed.raw_sha256:
+        return False
+    return gives_way(committed, plan.state, has_results=bool(split.parts), refetches=plan.refetches)
+
+
+def _stays(bucket: Bucket, committed: Summary | None) -> Summary:
+    if committed is None:
+        raise AssertionError("nothing can't stand in the way of a commit")
+    return tidy(bucket, committed)
+
+
+def _added_up(bucket: Bucket, batch: str, split: Split) -> tuple[Tally, list[Piece]]:
+    """The sum of all parts, and those of them that became a table."""
+    total, tables = Tally(), []
     for piece in split.parts:
         tally = read_tally(bucket, batch, piece)
         if tally is None:
-            return None
+            raise MissingObject(f"{layout.raw_part(piece.number)} is not fanned out any more.")
         if piece.lines != tally.lines:
             raise Incomplete(
                 f"{layout.raw_part(piece.number)}: {piece.lines} lines came, {tally.lines} were fanned out."
@@ -119,44 +92,36 @@ def finish(bucket: Bucket, batch: str) -> Summary | None:
         total.add(tally)
         if tally.dataset:
             tables.append(piece)
-    try:
-        _join_manifests(bucket, batch, split.parts)
-        _place_tables(bucket, batch, tables)
-    except MissingObject:
-        # Another finish may have committed, and tidied up, in the meantime.
-        return read_summary(bucket, batch)
-    if committed:
-        _remove_strays(bucket, batch, split.parts, tables)
-    return _commit(bucket, plan, split, total, committed)
+    return total, tables
 
 
-def commit_without_results(bucket: Bucket, plan: Plan) -> Summary:
-    """Commit a batch that failed, expired, or was cancelled with nothing to show."""
-    committed = read_summary(bucket, plan.batch)
-    if committed and (committed.state is State.SUCCEEDED or committed.state is plan.state):
-        return tidy(bucket, committed)
-    if committed:
-        bucket.delete(name for name, _ in list(bucket.list(plan.batch)) if name != layout.summary(plan.batch))
-    return _commit(bucket, plan, Split([], 0, 0, _EMPTY_SHA256), Tally(), committed)
+def _commit(bucket: Bucket, plan: Plan, split: Split, total: Tally) -> Summary:
+    """Write `batch.json`, look at it, and only then tidy up."""
+    name, standing = layout.summary(plan.batch), bucket.get(layout.summary(plan.batch))
+    committed = decode_summary(standing, plan.batch) if standing is not None else None
+    if not _may_replace(committed, plan, split):
+        return _stays(bucket, committed)
+    summary = _summary_of(plan, split, total, committed.revision + 1 if committed else 1)
+    if committed is None or standing is None:
+        bucket.create(name, summary.encoded(), layout.JSON)
+    else:
+        # First, so that a crash never leaves two copies of one batch: `tidy` brings the new one.
+        bucket.delete([layout.index(committed.committed_at[:10], plan.batch)])
+        _replace(bucket, name, standing, summary.encoded())
+    seen = read_summary(bucket, plan.batch)
+    if seen is None or seen == committed:
+        raise BucketUnavailable(f"{name} was written, and is not there; it is written again.")
+    return tidy(bucket, seen)
 
 
-def tidy(bucket: Bucket, summary: Summary) -> Summary:
-    """After a commit: the copy in `_index/`, and `_work/` removed. Repeats what a crash left undone."""
-    name, copy = layout.index(summary.committed_at[:10], summary.batch), encoded(summary)
-    if bucket.get(name) != copy:
-        bucket.put(name, copy, layout.JSON)
-    bucket.delete_tree(layout.work(summary.batch))
-    return summary
+def _replace(bucket: Bucket, name: str, old: bytes, new: bytes) -> None:
+    if bucket.get(name) == old:
+        bucket.put(name, new, layout.JSON)
 
 
-def encoded(summary: Summary) -> bytes:
-    """As it stands in the bucket: indented for people, with a line end."""
-    return msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n"
-
-
-def _commit(bucket: Bucket, plan: Plan, split: Split, total: Tally, replaced: Summary | None) -> Summary:
+def _summary_of(plan: Plan, split: Split, total: Tally, revision: int) -> Summary:
     counts = Counts(total=total.lines, **total.counts)
-    summary = Summary(
+    return Summary(
         batch=plan.batch,
         state=plan.state,
         display_name=plan.display_name,
@@ -164,7 +129,7 @@ def _commit(bucket: Bucket, plan: Plan, split: Split, total: Tally, replaced: Su
         created_at=plan.created_at,
         ended_at=plan.ended_at,
         committed_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        revision=replaced.revision + 1 if replaced else 1,
+        revision=revision,
         trigger=plan.trigger,
         counts=counts,
         finish_reasons=dict(sorted(total.finish_reasons.items())),
@@ -177,14 +142,6 @@ def _commit(bucket: Bucket, plan: Plan, split: Split, total: Tally, replaced: Su
         user_metadata=plan.user_metadata,
         warnings=list(_warnings(plan, counts, total, len(split.parts))),
     )
-    if replaced:
-        # First, so that a crash never leaves two copies of one batch: `tidy` brings the new one.
-        bucket.delete([layout.index(replaced.committed_at[:10], plan.batch)])
-        bucket.put(layout.summary(plan.batch), encoded(summary), layout.JSON)
-    elif not bucket.create(layout.summary(plan.batch), encoded(summary), layout.JSON):
-        # Another worker was faster with the same; what it committed stays.
-        summary = read_summary(bucket, plan.batch) or summary
-    return tidy(bucket, summary)
 
 
 def _join_manifests(bucket: Bucket, batch: str, parts: list[Piece]) -> None:
@@ -210,10 +167,8 @@ def _remove_strays(bucket: Bucket, batch: str, parts: list[Piece], tables: list[
     known.update(layout.inside(batch, layout.raw_part(part.number)) for part in parts)
     known.update(layout.inside(batch, layout.dataset_part(part.number)) for part in tables)
     for line in lines(bucket.read(layout.manifest(batch))):
-        entry = _entry.decode(line.data or b"{}")
-        known.update(layout.inside(batch, medium.object) for medium in entry.media if medium.object)
-        if entry.object:
-            known.add(layout.inside(batch, entry.object))
+        if line.data:
+            known.update(layout.inside(batch, name) for name in objects_of(line.data))
     bucket.delete(name for name, _ in list(bucket.list(batch)) if name not in known)
 
 
@@ -224,8 +179,8 @@ def _warnings(plan: Plan, counts: Counts, total: Tally, parts: int) -> Iterable[
         ("successfulRequestCount", "successful requests", counts.succeeded),
         ("failedRequestCount", "failed requests", counts.failed + counts.invalid),
     ):
-        theirs = stats.get(field)
-        if theirs is not None and str(theirs) != str(ours):
+        theirs = integer(stats.get(field))
+        if theirs is not None and theirs != ours:
             yield f"Gemini counts {theirs} {name}, the results hold {ours}."
     if 0 < total.dataset < parts:
         yield f"dataset/ holds {total.dataset} of {parts} parts: OUTPUTS was changed while the batch was processed."

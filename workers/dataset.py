@@ -1,6 +1,6 @@
 """The results as a table: one Parquet file for each raw part, with the same columns whatever the batch.
 
-This module alone loads pyarrow, an extra: import it only where `parquet` is asked for.
+It loads pyarrow, an extra: import it only where `parquet` is asked for.
 """
 
 import math
@@ -75,6 +75,8 @@ _FORMAT = {
     "use_dictionary": list(_REPEATING),
     "write_statistics": list(_ORDERED),
     "store_schema": False,
+    # A flipped bit is found by whoever checks, as `verify` does.
+    "write_page_checksum": True,
 }
 
 _GROUP_BYTES = 8 << 20

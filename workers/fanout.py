@@ -4,22 +4,22 @@ Run twice, it writes the same bytes. Its `done` marker is written last, after al
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import msgspec
-from msgspec.structs import astuple
 
+from workers import notes
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket, MissingObject, OutputSink, Writer
 from workers.errors import Incomplete, SettingsError
-from workers.parts import Part, Piece
+from workers.parts import Part, Piece, forget_split, note_strays, read_part
 from workers.plan import read_plan
-from workers.results.answers import USAGE_FIELDS
+from workers.results.documents import manifest_line
 from workers.results.lines import lines
-from workers.results.result import Rendered, manifest_line, oversized, parse, render
+from workers.results.result import Rendered, oversized, parse, render
+from workers.results.tally import Tally, tally_of
 
 if TYPE_CHECKING:
     from workers.dataset import Table
@@ -28,32 +28,12 @@ if TYPE_CHECKING:
 _GROUP_BYTES = 256 << 10
 
 
-class Tally(msgspec.Struct):
-    """What the lines of a part, or of a batch, add up to. `dataset`: how many of the parts became a table."""
-
-    lines: int = 0
-    repeated: int = 0
-    counts: dict[str, int] = {}
-    finish_reasons: dict[str, int] = {}
-    usage: dict[str, int] = {}
-    dataset: int = 0
-
-    def add(self, other: "Tally") -> None:
-        self.lines += other.lines
-        self.repeated += other.repeated
-        self.counts = dict(Counter(self.counts) + Counter(other.counts))
-        self.finish_reasons = dict(Counter(self.finish_reasons) + Counter(other.finish_reasons))
-        self.usage = dict(Counter(self.usage) + Counter(other.usage))
-        self.dataset += other.dataset
-
-
 _tally = msgspec.json.Decoder(Tally)
 
 
 def read_tally(bucket: Bucket, batch: str, piece: Piece) -> Tally | None:
     """What a done part adds up to; None while it is not done."""
-    blob = bucket.get(layout.done(batch, piece.number, piece.sha256))
-    return _tally.decode(blob) if blob is not None else None
+    return notes.read(bucket, layout.done(batch, piece.number, piece.sha256), _tally)
 
 
 def prepare(outputs: frozenset[str]) -> None:
@@ -77,11 +57,14 @@ def fan_out(bucket: Bucket, batch: str, part: Part, outputs: frozenset[str]) -> 
 
     Raises:
         Incomplete: the raw part is not the one that the splitter stored.
+        MissingObject: the batch was committed, or begun anew, meanwhile.
         Transient, Permanent: from the bucket.
     """
     tally = read_tally(bucket, batch, part)
     if tally is not None:
         return tally
+    if part.outputs and outputs.symmetric_difference(part.outputs):
+        note_strays(bucket, batch, "OUTPUTS was changed")
     raw = _Checked(bucket.read(layout.inside(batch, layout.raw_part(part.number))))
     with (
         bucket.writer(layout.part_manifest(batch, part.number, part.sha256), layout.JSON_LINES) as manifest,
@@ -90,10 +73,14 @@ def fan_out(bucket: Bucket, batch: str, part: Part, outputs: frozenset[str]) -> 
     ):
         tally = _write(raw, part, sink, manifest, table, objects="objects" in outputs)
         if raw.sha256 != part.sha256 or tally.lines != part.lines:
-            # Forgotten, so that a replay fetches it again.
-            bucket.delete([layout.part(batch, part.number)])
+            forget_split(bucket, batch, part.number)
             raise Incomplete(f"{layout.raw_part(part.number)} is not what was downloaded; replay the batch.")
-    bucket.put(layout.done(batch, part.number, part.sha256), msgspec.json.encode(tally), layout.JSON)
+    now = read_part(bucket, batch, part.number)
+    if now is not None and now.sha256 != part.sha256:
+        # Begun anew from another source meanwhile: what was just written may stand over newer outputs.
+        bucket.delete_tree(layout.done_parts(batch))
+        raise MissingObject(f"{layout.raw_part(part.number)} was replaced while it was fanned out.")
+    notes.write(bucket, layout.done(batch, part.number, part.sha256), tally)
     return tally
 
 
@@ -133,32 +120,19 @@ def _write(
         for medium in rendered.media:
             sink.put(medium.object_name, medium.data, medium.mime_type)
         if objects:
-            sink.put(f"{layout.OUTPUTS}/{rendered.name}.json", rendered.document, layout.JSON)
+            sink.put(rendered.object_name, rendered.document, layout.JSON)
         if table is not None:
             table.add(rendered, line.offset, line.length)
         group.append(rendered)
         entries.append(manifest_line(rendered, name, line.offset, line.length, has_object=objects))
         size += line.length
         if size >= _GROUP_BYTES:
-            total.add(_tally_of(group))
+            total.add(tally_of(group))
             manifest.write(b"".join(entries))
             group, entries, size = [], [], 0
-    total.add(_tally_of(group))
+    total.add(tally_of(group))
     manifest.write(b"".join(entries))
     return total
-
-
-def _tally_of(results: list[Rendered]) -> Tally:
-    usages = [result.usage for result in results if result.usage]
-    columns = zip(*map(astuple, usages), strict=True)
-    return Tally(
-        lines=len(results),
-        counts=Counter(result.status for result in results),
-        finish_reasons=Counter(result.finish_label for result in results if result.finish_label),
-        usage={
-            field: sum(filter(None, column)) for field, column in zip(USAGE_FIELDS, columns, strict=False)
-        },
-    )
 
 
 class _Checked:

@@ -3,29 +3,26 @@
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-import msgspec
-from redis import Redis
 from rq import Retry, get_current_job
 from rq.job import Job
 
-from workers import commit, contract, fanout, strangers
+from workers import fanout, strangers
 from workers.bucket.opening import open_bucket
-from workers.contract import Announced, Trigger
-from workers.errors import Permanent, Unreadable, WorkerError
+from workers.contract import Announced, Announcement, Queues, Trigger, parse_batch_id
+from workers.errors import Unreadable, WorkerError
 from workers.gemini.access import Access
 from workers.gemini.client import Gemini
 from workers.process import Result, Tools, process
 from workers.process import fan_out_part as fan_out_one
-from workers.reconcile import reconcile
 from workers.retry import decide
 from workers.settings import Settings
 
 logger = logging.getLogger("workers")
 
 _FOREVER = 1_000_000
-_tools: Tools | None = None
+_prepared: tuple[Tools, str] | None = None
 
 
 def prepare(settings: Settings) -> Tools:
@@ -34,9 +31,9 @@ def prepare(settings: Settings) -> Tools:
     Raises:
         SettingsError: a setting asks for what is not there.
     """
-    global _tools  # noqa: PLW0603
+    global _prepared  # noqa: PLW0603
     fanout.prepare(settings.outputs)
-    _tools = Tools(
+    tools = Tools(
         gemini=Gemini(Access(settings.base_url, settings.api_key)),
         bucket=open_bucket(
             settings.storage_url, settings.environment, concurrency=settings.fanout_concurrency
@@ -46,108 +43,79 @@ def prepare(settings: Settings) -> Tools:
         display_name=settings.display_name,
         reenable_webhooks=settings.reconcile_reenable,
     )
-    return _tools
+    _prepared = tools, settings.queue_prefix
+    return tools
 
 
 def process_batch(batch: str) -> Retry | None:
-    """Job `batch-<id>`: look at the batch, and once more for as long as it is announced meanwhile."""
-    job = _job()
-    return _guarded(job, batch, lambda: _process_until_settled(job, batch))
+    """Job `…-batch-<id>`: look at the batch, and once more for as long as it is announced meanwhile."""
+    job, tools, queues = _ready(batch)
+    return _guarded(job, batch, lambda: _process_until_settled(job, tools, queues, batch))
 
 
 def fan_out_part(batch: str, number: int) -> Retry | None:
-    """Job `part-<id>-<number>`."""
-    job = _job()
+    """Job `…-part-<id>-<number>`."""
+    job, tools, queues = _ready(batch)
 
     def step() -> None:
-        if fan_out_one(_ready(), batch, number):
-            Jobs(job.connection).finish(batch)
+        summary = fan_out_one(tools, Jobs(queues), batch, number)
+        if summary is not None:
+            total, revision = summary.counts.total, summary.revision
+            _log("committed", batch, state=summary.state, total=total, revision=revision)
 
     return _guarded(job, batch, step)
-
-
-def finish_batch(batch: str) -> Retry | None:
-    """Job `finish-<id>`."""
-    job = _job()
-
-    def step() -> None:
-        summary = commit.finish(_ready().bucket, batch)
-        if summary is None:
-            contract.announce(job.connection, [contract.Announcement(batch, Trigger.RECONCILE)])
-        else:
-            _log(
-                "committed", batch, state=summary.state, total=summary.counts.total, revision=summary.revision
-            )
-
-    return _guarded(job, batch, step)
-
-
-def reconcile_batches() -> None:
-    """Job `reconcile`: enqueue what ended without our being told. A failed run is followed by the next one."""
-    job = _job()
-    job.retries_left = 0
-    tools = _ready()
-    try:
-        report = reconcile(tools, job.connection, reenable=tools.reenable_webhooks)
-    except WorkerError as error:
-        logger.error("event=reconcile_failed reason=%r", str(error))  # noqa: TRY400 - the sentence says it
-        job.connection.hincrby(contract.COUNTERS, "reconcile_errors", 1)
-        return
-    found = " ".join(f"{name}={value}" for name, value in msgspec.structs.asdict(report).items() if value)
-    logger.info("event=reconciled %s", found)
 
 
 class Jobs:
-    """Brings parts and the last step on as jobs, each of them once."""
+    """Brings parts on as jobs, each of them once."""
 
-    def __init__(self, connection: Redis) -> None:
-        self._connection = connection
+    def __init__(self, queues: Queues, *, hurry: bool = False) -> None:
+        self._queues = queues
+        self._hurry = hurry
 
     def part(self, batch: str, number: int) -> None:
-        contract.enqueue_once(
-            self._connection,
-            contract.PARTS,
-            contract.FAN_OUT_PART,
-            [batch, number],
-            contract.part_job_id(batch, number),
-        )
+        self._queues.enqueue_part(batch, number, hurry=self._hurry)
 
-    def finish(self, batch: str) -> None:
-        contract.enqueue_once(
-            self._connection,
-            contract.BATCHES,
-            contract.FINISH_BATCH,
-            [batch],
-            contract.finish_job_id(batch),
-            at_front=True,
-        )
+    def parts(self, batch: str, numbers: Iterable[int]) -> bool:
+        for number in numbers:
+            self.part(batch, number)
+        return False
+
+    def look(self, batch: str) -> None:
+        self._queues.announce([Announcement(batch, Trigger.RECONCILE)])
 
 
-def _process_until_settled(job: Job, batch: str) -> None:
+def _process_until_settled(job: Job, tools: Tools, queues: Queues, batch: str) -> None:
     while True:
-        said = contract.announced(job.connection, batch)
+        said = queues.announced(batch)
+        job.meta["seen"] = said.count
         if not said.triggers:
             said = Announced(frozenset({Trigger(job.meta.get("trigger", Trigger.RECONCILE))}), 0, None)
-        # Google signed it, but for whom? Anyone can point a job of theirs at our URL.
-        may_be_a_strangers = said.triggers == {Trigger.DYNAMIC}
-        if may_be_a_strangers:
-            strangers.check(job.connection)
         try:
-            result = process(_ready(), Jobs(job.connection), batch, said)
-        except Unreadable:
-            if not may_be_a_strangers:
-                raise
-            strangers.note(job.connection)
-            result = Result.LEFT_ALONE
-        except Permanent:
-            if contract.announced(job.connection, batch).count > said.count:
+            result = _process_or_drop(tools, queues, batch, said)
+        except WorkerError:
+            if queues.announced(batch).count > said.count:
                 continue
             raise
         if result is Result.LEFT_ALONE:
-            job.connection.hincrby(contract.COUNTERS, "left_alone", 1)
+            queues.count("left_alone")
         _log(result.name.lower(), batch, trigger=said.strongest)
-        if contract.settle(job.connection, batch, said):
+        if queues.settle(batch, said):
             return
+
+
+def _process_or_drop(tools: Tools, queues: Queues, batch: str, said: Announced) -> Result:
+    """Google signed what a dynamic webhook tells, but for whom? Anyone can point a job of theirs at our URL."""
+    may_be_a_strangers = said.triggers == {Trigger.DYNAMIC}
+    if may_be_a_strangers:
+        strangers.check(queues)
+    try:
+        return process(tools, Jobs(queues, hurry=said.impatient), batch, said)
+    except Unreadable:
+        if not may_be_a_strangers:
+            raise
+        strangers.note(queues)
+        return Result.LEFT_ALONE
 
 
 def _guarded(job: Job, batch: str, step: Callable[[], None]) -> Retry | None:
@@ -169,15 +137,20 @@ def _guarded(job: Job, batch: str, step: Callable[[], None]) -> Retry | None:
     return None
 
 
-def _job() -> Job:
+def _ready(batch: str) -> tuple[Job, Tools, Queues]:
     job = get_current_job()
     if job is None:
         raise RuntimeError("jobs run in a worker; use `batch-receiver process` in the foreground")
-    return job
-
-
-def _ready() -> Tools:
-    return _tools or prepare(Settings.load(os.environ))
+    if parse_batch_id(batch) != batch:
+        # Whoever can write to Redis must not choose the path of a request with our key.
+        job.retries_left = 0
+        raise RuntimeError("the job names no batch")
+    if _prepared is None:
+        prepare(Settings.load(os.environ))
+    if _prepared is None:
+        raise AssertionError
+    tools, prefix = _prepared
+    return job, tools, Queues(job.connection, prefix)
 
 
 def _log(event: str, batch: str, level: int = logging.INFO, **fields: object) -> None:

@@ -8,14 +8,18 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from workers import notes
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket
-from workers.errors import Incomplete, Transient
+from workers.errors import ResultsGone, Transient
 from workers.results.json_text import is_utf8
 from workers.results.keys import NO_KEY, KeyCounter, digest
 from workers.results.lines import LineCutter, RawLine
-from workers.results.result import key_of
+from workers.results.result import Status, key_of, parse
 from workers.sources import Identity, Source, skip
+
+# What may stand before the first result: JSON's white space, and a byte order mark.
+_MARK_AND_SPACE = b" \t\r\n\xef\xbb\xbf"
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -31,12 +35,13 @@ class Part(Piece, frozen=True):
     """What the fan-out needs to know of a raw part. `first_index` is the index of its first line.
 
     `occurrences` names the lines, by their place among those of the part, that repeat a key of an earlier line.
-    `utf8`: all of it is.
+    `utf8`: all of it is. `outputs`: what it is to become, empty where nobody said.
     """
 
     first_index: int
     utf8: bool = False
     occurrences: dict[int, int] = {}
+    outputs: list[str] = []
 
 
 class Split(msgspec.Struct, frozen=True):
@@ -53,6 +58,12 @@ class _Begun(msgspec.Struct, frozen=True):
     part_bytes: int
 
 
+class _Strays(msgspec.Struct, frozen=True):
+    """Why there may be some."""
+
+    reason: str
+
+
 _part = msgspec.json.Decoder(Part)
 _split = msgspec.json.Decoder(Split)
 _begun = msgspec.json.Decoder(_Begun)
@@ -60,30 +71,66 @@ _begun = msgspec.json.Decoder(_Begun)
 
 def read_split(bucket: Bucket, batch: str) -> Split | None:
     """The finished split of a batch, or None."""
-    blob = bucket.get(layout.split(batch))
-    return _split.decode(blob) if blob is not None else None
+    return notes.read(bucket, layout.split(batch), _split)
 
 
 def read_part(bucket: Bucket, batch: str, number: int) -> Part | None:
     """What is known of a stored part, or None."""
-    blob = bucket.get(layout.part(batch, number))
-    return _part.decode(blob) if blob is not None else None
+    return notes.read(bucket, layout.part(batch, number), _part)
 
 
-def all_done(bucket: Bucket, batch: str) -> bool:
-    """Whether the source is wholly split and the outputs and manifests of all its parts are stored."""
-    whole = read_split(bucket, batch)
-    if whole is None:
-        return False
+def forget_split(bucket: Bucket, batch: str, number: int) -> None:
+    """Have part `number`, and what comes behind it, fetched again."""
+    bucket.delete([layout.split(batch)])
+    bucket.delete([layout.part(batch, number)])
+
+
+def note_strays(bucket: Bucket, batch: str, reason: str) -> None:
+    """Remember that the batch's folder may hold objects that its results will not name."""
+    notes.write(bucket, layout.strays(batch), _Strays(reason))
+
+
+def lacking(bucket: Bucket, batch: str, whole: Split) -> tuple[int, ...]:
+    """The parts of a split that are not fanned out."""
     done = {name for name, _ in bucket.list(layout.done_parts(batch))}
-    return all(layout.done(batch, piece.number, piece.sha256) in done for piece in whole.parts)
+    return tuple(
+        piece.number for piece in whole.parts if layout.done(batch, piece.number, piece.sha256) not in done
+    )
 
 
-def split(bucket: Bucket, batch: str, source: Source, part_bytes: int) -> Iterator[tuple[Part, bool]]:
+def first_lacking(bucket: Bucket, batch: str, whole: Split, start: int) -> tuple[int, ...]:
+    """The first part from `start` on, and around, that is not fanned out, if there is one.
+
+    Parts are mostly done in their order, so that few of them are looked at, where a list would hold them all.
+    """
+    for piece in whole.parts[start:] + whole.parts[:start]:
+        if bucket.size(layout.done(batch, piece.number, piece.sha256)) is None:
+            return (piece.number,)
+    return ()
+
+
+def split(
+    bucket: Bucket,
+    batch: str,
+    source: Source,
+    part_bytes: int,
+    *,
+    outputs: Iterable[str] = (),
+    expected: int | None = None,
+) -> Iterator[tuple[Part, bool]]:
     """Store a source as raw parts, giving each one as soon as it is stored, those of an earlier run first.
 
     A part ends at the first line end at or after `part_bytes`, so the cut is the same on every run. Where the source
-    is no longer the one that an earlier run began with, everything of that run is removed first.
+    is no longer the one that an earlier run began with, everything of that run is removed first. Where what came does
+    not look whole, the source is read once more, and the split is begun anew if that gives something else.
+
+    Args:
+        bucket: where to.
+        batch: the bare id.
+        source: what is split.
+        part_bytes: bytes.
+        outputs: what each part is to become, noted with it.
+        expected: how many lines there should be, where that is known.
 
     Yields:
         The part, and whether it is the whole source.
@@ -91,50 +138,77 @@ def split(bucket: Bucket, batch: str, source: Source, part_bytes: int) -> Iterat
     Raises:
         Transient, Permanent: from the source or the bucket.
     """
-    begun, parts = _begun_earlier(bucket, batch)
+    is_begun, begun, parts = _begun_earlier(bucket, batch)
     part_bytes = begun.part_bytes if begun else part_bytes
     stored = sum(part.bytes for part in parts)
     # From the last byte that is stored, so that a range which begins at the very end is never asked for.
     with source.open(max(0, stored - 1), begun.identity if begun else None) as opened:
         if begun is None or not begun.identity.may_be(opened.identity):
-            if begun is not None or parts:
+            if is_begun:
                 _start_over(bucket, batch)
             parts, stored = [], 0
             begun = _Begun(opened.identity, part_bytes)
-            bucket.put(layout.source(batch), msgspec.json.encode(begun), layout.JSON)
+            notes.write(bucket, layout.source(batch), begun)
         if opened.start > stored:
             raise Transient("The result file is not the one that was begun with; it is fetched anew.")
         chunks = skip(opened.chunks, stored - opened.start)
-        splitter = _Splitter(bucket, batch, part_bytes, chunks)
+        splitter = _Splitter(bucket, batch, part_bytes, chunks, sorted(outputs))
         for part in parts:
             splitter.resume(part)
             yield part, len(parts) == 1 and not splitter.has_more()
         while splitter.has_more():
             part = splitter.store_part()
             yield part, part.number == 0 and not splitter.has_more()
-    bucket.put(layout.split(batch), msgspec.json.encode(splitter.result()), layout.JSON)
+    whole = splitter.result()
+    if splitter.looks_cut(expected) and differs(source, whole.raw_sha256):
+        _start_over(bucket, batch)
+        raise Transient("What came as the result file was not the whole of it; it is fetched anew.")
+    notes.write(bucket, layout.split(batch), whole)
 
 
-def _begun_earlier(bucket: Bucket, batch: str) -> tuple[_Begun | None, list[Part]]:
+def differs(source: Source, sha256: str) -> bool:
+    """Whether a source, read once more from its beginning, has other bytes than these. What it can't tell, it is not.
+
+    Raises:
+        Transient, Permanent: from the source, unless its file is gone.
+    """
+    content = hashlib.sha256()
+    try:
+        with source.open(0, None) as opened:
+            for chunk in opened.chunks:
+                content.update(chunk)
+    except ResultsGone:
+        return False
+    return content.hexdigest() != sha256
+
+
+def _begun_earlier(bucket: Bucket, batch: str) -> tuple[bool, _Begun | None, list[Part]]:
+    """Whether there was an earlier run, and what is known of it."""
     blob = bucket.get(layout.source(batch))
-    if blob is None:
-        return None, []
+    begun = notes.decoded(blob, _begun)
     parts: list[Part] = []
-    while part := read_part(bucket, batch, len(parts)):
+    while begun and (part := read_part(bucket, batch, len(parts))):
         parts.append(part)
-    return _begun.decode(blob), parts
+    return blob is not None, begun, parts
 
 
 def _start_over(bucket: Bucket, batch: str) -> None:
     """Remove an earlier run, source.json last: while it stands, the removal is known to be unfinished."""
+    note_strays(bucket, batch, "the source changed")
+    kept = {layout.plan(batch), layout.strays(batch), layout.source(batch)}
+    bucket.delete([layout.split(batch)])
     bucket.delete_tree(layout.inside(batch, "raw"))
-    names = [name for name, _ in bucket.list(layout.work(batch)) if name != layout.plan(batch)]
-    bucket.delete(name for name in names if name != layout.source(batch))
+    names = [name for name, _ in bucket.list(layout.work(batch))]
+    bucket.delete(name for name in names if name not in kept)
     bucket.delete([layout.source(batch)])
 
 
 class _Splitter:
-    def __init__(self, bucket: Bucket, batch: str, part_bytes: int, chunks: Iterator[bytes]) -> None:
+    def __init__(
+        self, bucket: Bucket, batch: str, part_bytes: int, chunks: Iterator[bytes], outputs: list[str]
+    ) -> None:
+        self._outputs = outputs
+        self._is_cut = False
         self._bucket = bucket
         self._batch = batch
         self._part_bytes = part_bytes
@@ -148,13 +222,16 @@ class _Splitter:
     def result(self) -> Split:
         return Split(self._pieces, self._lines, self._bytes, self._content.hexdigest())
 
+    def looks_cut(self, expected: int | None) -> bool:
+        """Whether what was stored in this run can hardly be all: too few lines, half a line, or no results at all."""
+        return self._is_cut or (expected is not None and self._lines < expected)
+
     def resume(self, part: Part) -> None:
         """Take over a part of an earlier run: its keys from `_work/`, its bytes for the hash of the whole."""
         keys = self._bucket.get(layout.part_keys(self._batch, part.number))
         if keys is None:
-            # Forgotten, so that a replay fetches it again.
-            self._bucket.delete([layout.part(self._batch, part.number)])
-            raise Incomplete(f"{layout.part_keys(self._batch, part.number)} is missing; replay the batch.")
+            forget_split(self._bucket, self._batch, part.number)
+            raise Transient(f"{layout.part_keys(self._batch, part.number)} is missing; it is fetched again.")
         self._counter.number(keys)
         for chunk in self._bucket.read(layout.inside(self._batch, layout.raw_part(part.number))):
             self._content.update(chunk)
@@ -184,6 +261,7 @@ class _Splitter:
         if not number:
             self._content = content.copy()
         digests = keys.end()
+        self._is_cut |= keys.is_cut or (not number and not keys.looks_like_results)
         part = Part(
             number=number,
             first_index=self._lines,
@@ -192,6 +270,7 @@ class _Splitter:
             sha256=content.hexdigest(),
             utf8=keys.utf8,
             occurrences=self._counter.number(digests),
+            outputs=self._outputs,
         )
         self._bucket.put(layout.part_keys(self._batch, number), digests, layout.BYTES)
         self._bucket.put(layout.part(self._batch, number), msgspec.json.encode(part), layout.JSON)
@@ -218,6 +297,8 @@ class _Keys:
 
     def __init__(self, *, ignores_case: bool) -> None:
         self.utf8 = True
+        self.looks_like_results = True
+        self.is_cut = False
         self._ignores_case = ignores_case
         self._cutter = LineCutter()
         self._digests: list[bytes] = []
@@ -226,7 +307,11 @@ class _Keys:
         self._take(self._cutter.feed(chunk))
 
     def end(self) -> bytes:
-        self._take(self._cutter.end())
+        last = list(self._cutter.end())
+        self._take(last)
+        self.is_cut = any(
+            line.data is not None and parse(line.data).status is Status.INVALID for line in last
+        )
         return b"".join(self._digests)
 
     def _take(self, lines: Iterable[RawLine]) -> None:
@@ -234,6 +319,8 @@ class _Keys:
             if line.blank:
                 continue
             key = None
+            if not self._digests and line.data is not None:
+                self.looks_like_results = line.data.lstrip(_MARK_AND_SPACE).startswith(b"{")
             if line.data is None or not is_utf8(line.data):
                 self.utf8 = False
             else:

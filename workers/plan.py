@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from workers import notes
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket
 from workers.contract import Trigger
@@ -11,7 +12,10 @@ from workers.gemini.batches import Batch, State
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What `batch.json` will say of a batch besides its results."""
+    """What `batch.json` will say of a batch besides its results.
+
+    `refetches` is the revision that this is to replace because somebody wanted it fetched once more.
+    """
 
     batch: str
     state: State
@@ -23,12 +27,13 @@ class Plan(msgspec.Struct, frozen=True):
     error: Any
     trigger: Trigger
     user_metadata: Any
+    refetches: int | None = None
 
 
 _plan = msgspec.json.Decoder(Plan)
 
 
-def plan_of(batch: Batch, trigger: Trigger, user_metadata: Any) -> Plan:
+def plan_of(batch: Batch, trigger: Trigger, user_metadata: Any, refetches: int | None = None) -> Plan:
     return Plan(
         batch=batch.id,
         state=batch.state,
@@ -40,15 +45,15 @@ def plan_of(batch: Batch, trigger: Trigger, user_metadata: Any) -> Plan:
         error=batch.error,
         trigger=trigger,
         user_metadata=user_metadata,
+        refetches=refetches,
     )
 
 
 def read_plan(bucket: Bucket, batch: str) -> Plan | None:
-    """The plan of a batch, or None: it was never begun, or has been committed."""
-    blob = bucket.get(layout.plan(batch))
-    return _plan.decode(blob) if blob is not None else None
+    """The plan of a batch, or None: it was never begun, has been committed, or was begun by a version unlike this."""
+    return notes.read(bucket, layout.plan(batch), _plan)
 
 
 def write_plan(bucket: Bucket, plan: Plan) -> None:
     """Store a plan, in place of an earlier one."""
-    bucket.put(layout.plan(plan.batch), msgspec.json.encode(plan), layout.JSON)
+    notes.write(bucket, layout.plan(plan.batch), plan)

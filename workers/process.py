@@ -1,11 +1,12 @@
-"""The story of one batch: ask Gemini, decide, store its parts, have them fanned out, commit.
+"""The story of one batch: gather the facts, decide, act, until there is nothing more to do here.
 
-It knows nothing of queues: `Dispatch` says how parts and the last step are brought on.
+`decision` says what comes next. This module knows how each step is done, and nothing of queues: `Dispatch` says how
+parts are brought on.
 """
 
 import fnmatch
-import time
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -14,16 +15,15 @@ import msgspec
 from workers import commit, parts
 from workers.bucket.protocol import Bucket
 from workers.contract import Announced, Trigger
+from workers.decision import Close, Facts, FanOut, Fetch, Finish, Leave, Look, Nothing, Seen, Wait, next_step
 from workers.errors import NotReady, Transient, WorkerError
-from workers.fanout import fan_out, read_tally
-from workers.gemini.batches import Batch, State, timestamp
+from workers.fanout import fan_out
+from workers.gemini.batches import Batch, State
 from workers.gemini.client import Gemini
-from workers.parts import Part
+from workers.parts import first_lacking, forget_split, lacking, read_part, read_split
 from workers.plan import Plan, plan_of, read_plan, write_plan
 from workers.sources import Source, source_of
-
-# Gemini shows an output some time after the state. A cancelled batch may also have none at all, for ever.
-LATE_OUTPUT_SECONDS = 900
+from workers.summary import Summary, read_summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +43,16 @@ class Tools:
 
 
 class Dispatch(Protocol):
-    """How the steps after the splitter are brought on: as jobs, or here and now."""
+    """How other steps are brought on: as jobs, or here and now."""
 
-    def part(self, batch: str, number: int) -> None: ...
+    def part(self, batch: str, number: int) -> None:
+        """A part is stored, and more are to come: it may be fanned out already."""
 
-    def finish(self, batch: str) -> None: ...
+    def parts(self, batch: str, numbers: Iterable[int]) -> bool:
+        """Have parts fanned out, those that are on their way already too; whether they are done when this returns."""
+
+    def look(self, batch: str) -> None:
+        """Have the batch looked at once more."""
 
 
 class Result(StrEnum):
@@ -60,112 +65,189 @@ class Result(StrEnum):
 
 
 def process(tools: Tools, dispatch: Dispatch, batch: str, said: Announced) -> Result:
-    """Look at one batch and do what is left to do for it.
+    """Look at one batch and do what is left to do for it here.
 
     Raises:
         NotReady: not final yet, or final without its output.
         Unreadable: this key can't read it.
         Transient, Permanent: from Gemini or the bucket.
     """
-    committed = commit.read_summary(tools.bucket, batch)
-    if committed and committed.state is State.SUCCEEDED:
-        commit.tidy(tools.bucket, committed)
-        return Result.ALREADY_COMMITTED
-    seen = tools.gemini.batch(batch)
-    if not tools.wants(seen):
-        return Result.LEFT_ALONE
-    if not seen.final:
-        raise NotReady(f"Gemini says that the batch is {seen.state_name}.")
-    source = source_of(seen, tools.gemini) if seen.state in {State.SUCCEEDED, State.CANCELLED} else None
-    if seen.state is State.SUCCEEDED and source is None:
-        raise NotReady("Gemini says that the batch succeeded, but has no output of it yet.")
-    if source is None and _output_may_come(seen):
-        raise NotReady("Gemini counts results of the cancelled batch, but has no output of it yet.")
-    if committed and committed.state is seen.state:
-        commit.tidy(tools.bucket, committed)
-        return Result.ALREADY_COMMITTED
-    plan = _plan(tools.bucket, seen, said)
-    if source is None:
-        commit.commit_without_results(tools.bucket, plan)
-        return Result.COMMITTED
-    write_plan(tools.bucket, plan)
     try:
-        return _bring_on(tools, dispatch, batch, source)
+        return _Look(tools, dispatch, batch, said).run()
     except WorkerError:
-        if _is_done(tools.bucket, batch):
-            # By another worker, whose tidying up took away what this one was working on.
-            return Result.ALREADY_COMMITTED
-        raise
+        # Another worker may have committed it, and tidied away what this one was working on.
+        if said.refetch or not _is_done(tools.bucket, batch):
+            raise
+        return Result.ALREADY_COMMITTED
 
 
-def _output_may_come(seen: Batch) -> bool:
-    """Whether a cancelled batch without output is too young to be taken for one that has none."""
-    ended = timestamp(seen.ended_at)
-    return (
-        seen.state is State.CANCELLED
-        and bool(seen.succeeded_results)
-        and ended is not None
-        and time.time() - ended < LATE_OUTPUT_SECONDS
-    )
+def fan_out_part(tools: Tools, dispatch: Dispatch, batch: str, number: int) -> Summary | None:
+    """Fan one part out, and bring on what comes next; the commit where this part was the last.
+
+    Raises:
+        Transient, Permanent: from the bucket.
+    """
+    part = read_part(tools.bucket, batch, number)
+    try:
+        if part is not None:
+            fan_out(tools.bucket, batch, part, tools.outputs)
+        facts = gather(tools.bucket, batch, start=number)
+        match next_step(facts):
+            case Finish():
+                return _finish(tools.bucket, facts)
+            case FanOut((lost,)) if lost == number:
+                # Its note is lost, or contradicts the split: they come of two runs, and neither is believed.
+                forget_split(tools.bucket, batch, number)
+                dispatch.look(batch)
+            case FanOut(numbers):
+                dispatch.parts(batch, numbers)
+            case Nothing():
+                _tidy(tools.bucket, facts)
+    except WorkerError:
+        if not _is_done(tools.bucket, batch):
+            raise
+    return None
 
 
-def fan_out_part(tools: Tools, batch: str, number: int) -> bool:
-    """Fan one part out; whether all parts of the batch are done now, so that the last step can be brought on."""
-    part = parts.read_part(tools.bucket, batch, number)
-    if part is None:
-        # Committed and tidied up by now, or started over because the source changed.
-        return False
-    fan_out(tools.bucket, batch, part, tools.outputs)
-    if parts.all_done(tools.bucket, batch):
+def gather(bucket: Bucket, batch: str, *, refetch: bool = False, start: int | None = None) -> Facts:
+    """What the bucket knows of a batch.
+
+    With `start`, the number of a part that has just been done, only the first lacking part behind it is looked for.
+
+    Raises:
+        Incomplete: its `batch.json` is none of ours.
+        Transient, Permanent: from the bucket.
+    """
+    summary = read_summary(bucket, batch)
+    plan = read_plan(bucket, batch)
+    split = read_split(bucket, batch) if plan else None
+    missing: tuple[int, ...] = ()
+    if split is not None:
+        missing = (
+            lacking(bucket, batch, split) if start is None else first_lacking(bucket, batch, split, start)
+        )
+    return Facts(summary, plan, split, missing, refetch=refetch)
+
+
+class _Look:
+    """One look at a batch."""
+
+    def __init__(self, tools: Tools, dispatch: Dispatch, batch: str, said: Announced) -> None:
+        self._tools = tools
+        self._bucket = tools.bucket
+        self._dispatch = dispatch
+        self._batch = batch
+        self._said = said
+        self._answer: Batch | None = None
+
+    def run(self) -> Result:
+        facts = gather(self._bucket, self._batch, refetch=self._said.refetch)
+        while True:
+            match next_step(facts):
+                case Nothing():
+                    _tidy(self._bucket, facts)
+                    return Result.ALREADY_COMMITTED
+                case Leave():
+                    return Result.LEFT_ALONE
+                case Wait(reason):
+                    raise NotReady(reason)
+                case Look():
+                    facts = replace(facts, seen=self._look())
+                case Close():
+                    commit.close(self._bucket, self._plan(facts))
+                    return Result.COMMITTED
+                case Fetch():
+                    if not self._fetch(facts):
+                        return Result.ALREADY_COMMITTED
+                    facts = gather(self._bucket, self._batch)
+                    if not facts.split:
+                        raise Transient("The batch changed while it was fetched; it is looked at again.")
+                case FanOut(numbers):
+                    if not self._fan_out(facts, numbers):
+                        return Result.IN_PARTS
+                    facts = gather(self._bucket, self._batch)
+                case Finish():
+                    _finish(self._bucket, facts)
+                    return Result.COMMITTED
+
+    def _look(self) -> Seen:
+        answer = self._answer = self._tools.gemini.batch(self._batch)
+        return Seen(
+            state=answer.state,
+            said=answer.state_name,
+            is_final=answer.final,
+            is_ours=self._tools.wants(answer),
+            has_output=self._source(answer) is not None,
+            ended_at=answer.ended_at,
+            counts_results=bool(answer.succeeded_results),
+        )
+
+    def _source(self, answer: Batch) -> Source | None:
+        return source_of(answer, self._tools.gemini)
+
+    def _fetch(self, facts: Facts) -> bool:
+        """Store the source and hand its parts out as they come; False where a commit has just the same already."""
+        answer = self._answer
+        source = self._source(answer) if answer else None
+        if answer is None or source is None:
+            raise AssertionError("nothing is fetched before a look that found it")
+        plan = self._plan(facts)
+        if plan.refetches is not None and facts.summary:
+            if not parts.differs(source, facts.summary.raw_sha256):
+                return False
+            parts.note_strays(self._bucket, self._batch, "fetched once more")
+        write_plan(self._bucket, plan)
+        expected = answer.expected if answer.state is State.SUCCEEDED else None
+        tools = self._tools
+        for part, is_whole in parts.split(
+            self._bucket, self._batch, source, tools.part_bytes, outputs=tools.outputs, expected=expected
+        ):
+            if not is_whole:
+                self._dispatch.part(self._batch, part.number)
         return True
-    # Where another worker has committed the batch meanwhile, what was just written to `_work/` is in the way.
-    _is_done(tools.bucket, batch)
-    return False
+
+    def _fan_out(self, facts: Facts, numbers: tuple[int, ...]) -> bool:
+        """Whether these parts are done; a batch of one part is fanned out by whoever looks at it."""
+        if facts.split is None or len(facts.split.parts) > 1:
+            return self._dispatch.parts(self._batch, numbers)
+        part = read_part(self._bucket, self._batch, 0)
+        if part is None or part.sha256 != facts.split.parts[0].sha256:
+            forget_split(self._bucket, self._batch, 0)
+            raise Transient("What is known of part 0 is lost or of another run; it is fetched again.")
+        fan_out(self._bucket, self._batch, part, self._tools.outputs)
+        return True
+
+    def _plan(self, facts: Facts) -> Plan:
+        """What will stand in `batch.json`; what an earlier announcement brought is kept."""
+        if self._answer is None:
+            raise AssertionError("nothing is planned before a look")
+        trigger, metadata = self._said.strongest, _json(self._said.user_metadata)
+        refetches = facts.summary.revision if facts.refetch and facts.summary else None
+        if facts.plan is not None:
+            trigger = max(trigger, facts.plan.trigger, key=list(Trigger).index)
+            metadata = facts.plan.user_metadata if metadata is None else metadata
+            refetches = facts.plan.refetches if refetches is None else refetches
+        return plan_of(self._answer, trigger, metadata, refetches)
+
+
+def _finish(bucket: Bucket, facts: Facts) -> Summary:
+    if facts.plan is None or facts.split is None:
+        raise AssertionError("nothing is finished before it is whole")
+    return commit.finish(bucket, facts.plan, facts.split)
+
+
+def _tidy(bucket: Bucket, facts: Facts) -> None:
+    if facts.summary is not None:
+        commit.tidy(bucket, facts.summary)
 
 
 def _is_done(bucket: Bucket, batch: str) -> bool:
-    """Whether the batch is committed as succeeded; if so, nothing of it stays in `_work/`."""
-    committed = commit.read_summary(bucket, batch)
-    if committed is None or committed.state is not State.SUCCEEDED:
+    """Whether nothing is left to do for a batch; if so, nothing of it stays in `_work/`."""
+    facts = gather(bucket, batch)
+    if not isinstance(next_step(facts), Nothing):
         return False
-    commit.tidy(bucket, committed)
+    _tidy(bucket, facts)
     return True
-
-
-def _bring_on(tools: Tools, dispatch: Dispatch, batch: str, source: Source) -> Result:
-    """Split the source and hand out its parts. A batch of one part is fanned out and committed here."""
-    only: Part | None = None
-    handed_out = False
-    for part, is_whole in parts.split(tools.bucket, batch, source, tools.part_bytes):
-        if is_whole:
-            only = part
-        else:
-            _hand_out(tools, dispatch, batch, part)
-            handed_out = True
-    if handed_out:
-        if parts.all_done(tools.bucket, batch):
-            dispatch.finish(batch)
-        return Result.IN_PARTS
-    if only is not None:
-        fan_out(tools.bucket, batch, only, tools.outputs)
-    if commit.finish(tools.bucket, batch) is None:
-        raise Transient("The batch changed while it was committed; it is looked at again.")
-    return Result.COMMITTED
-
-
-def _hand_out(tools: Tools, dispatch: Dispatch, batch: str, part: Part) -> None:
-    if read_tally(tools.bucket, batch, part) is None:
-        dispatch.part(batch, part.number)
-
-
-def _plan(bucket: Bucket, seen: Batch, said: Announced) -> Plan:
-    """What will stand in `batch.json`; what an earlier announcement brought is kept."""
-    trigger, metadata = said.strongest, _json(said.user_metadata)
-    earlier = read_plan(bucket, seen.id)
-    if earlier is not None:
-        trigger = max(trigger, earlier.trigger, key=list(Trigger).index)
-        metadata = earlier.user_metadata if metadata is None else metadata
-    return plan_of(seen, trigger, metadata)
 
 
 def _json(text: str | None) -> Any:

@@ -1,34 +1,43 @@
 """Finds batches that ended without our being told: asks Gemini for its list and enqueues what has no commit.
 
-Cheap when there is nothing to do: a page of the list per hundred batches, one look into the bucket for each batch
-that was not seen committed before, no download.
+Cheap when there is nothing to do: a page of the list and a look into the bucket per hundred batches, no download. It
+believes the bucket, not Redis. Each of its duties stands alone: what fails is counted and named, and stops no other.
 """
 
 import logging
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
 
 import msgspec
-from redis import Redis
 
 from workers import commit, contract
 from workers.bucket import layout
-from workers.contract import Announcement, Outcome, Trigger
+from workers.contract import Announcement, Outcome, Queues, Trigger, parse_batch_id
+from workers.errors import Incomplete, WorkerError
 from workers.gemini.batches import FILE_LIFE_SECONDS, Batch, State, timestamp
 from workers.gemini.webhooks import Webhook
-from workers.process import Tools
+from workers.process import Tools, gather
+from workers.retry import LONGEST_LIFE_SECONDS
+from workers.summary import gives_way, read_summary
 
 logger = logging.getLogger("workers")
 
-LAST_RUN = "batch-receiver:reconcile:last"
-# Batches run for up to 48 hours, and are looked for until 48 hours after their end; a day to spare.
+# Batches run for up to 48 hours, and are urgent until 48 hours after their end; a day to spare.
 CREATED_WITHIN_SECONDS = 5 * 86400
+LONG_LOOK_SECONDS = 86400
+"""How often all batches are looked at whose results can still be there."""
 
 _GROUP = 100
+_LOOKS_AT_ONCE = 8
+_TROUBLES = 20
+
+_T = TypeVar("_T")
 
 
 class Report(msgspec.Struct):
-    """What one run found. All are numbers of batches but those of webhooks."""
+    """What one run found. All are numbers of batches but those of webhooks; `troubles` are sentences."""
 
     listed: int = 0
     final: int = 0
@@ -37,124 +46,196 @@ class Report(msgspec.Struct):
     already_waiting: int = 0
     failed_for_good: int = 0
     other_names: int = 0
+    unreadable: int = 0
     swept: int = 0
     webhooks_disabled: int = 0
     webhooks_reenabled: int = 0
+    troubles: list[str] = []
+
+    def numbers(self) -> dict[str, int]:
+        return {name: value for name, value in msgspec.structs.asdict(self).items() if name != "troubles"}
+
+    def trouble(self, sentence: str) -> None:
+        if len(self.troubles) < _TROUBLES:
+            self.troubles.append(sentence)
 
 
-def reconcile(tools: Tools, connection: Redis, *, reenable: bool, now: float | None = None) -> Report:
-    """Enqueue every batch that ended within 48 hours and has no commit, those nearest to their expiry first.
+def reconcile(tools: Tools, queues: Queues, *, reenable: bool, now: float | None = None) -> Report:
+    """Enqueue every batch that ended and has no commit, or one that may be replaced; nearest to its expiry first.
 
-    Also those committed as anything but succeeded that have succeeded since. A batch that failed for good is left to
-    an operator's `replay`.
+    A batch that failed for good is left to an operator's `replay`. Every run looks at the batches of the last five
+    days, one a day at all whose results can still be there.
 
     Raises:
-        Transient, Permanent: from Gemini or the bucket; what was enqueued until then stays enqueued.
+        redis.exceptions.RedisError: nothing can be enqueued.
     """
-    now = time.time() if now is None else now
+    now = queues.now() if now is None else now
+    is_long = bool(queues.connection.set(queues.key("reconcile:long"), "1", nx=True, ex=LONG_LOOK_SECONDS))
+    horizon = now - (LONGEST_LIFE_SECONDS if is_long else CREATED_WITHIN_SECONDS)
     report = Report()
-    missing = sorted(
-        _missing(tools, connection, report, now), key=lambda batch: timestamp(batch.ended_at) or 0.0
+    _standing_alone(report, "looking for batches", lambda: _announce(tools, queues, report, horizon, now))
+    _standing_alone(report, "tidying up", lambda: _sweep(tools, queues, report))
+    _standing_alone(
+        report, "asking after the webhooks", lambda: _look_after_webhooks(tools, report, reenable=reenable)
     )
-    for group in _groups(missing):
-        outcomes = contract.announce(
-            connection, [Announcement(batch.id, Trigger.RECONCILE) for batch in group]
-        )
-        report.enqueued += outcomes.count(Outcome.ACCEPTED)
-        report.already_waiting += outcomes.count(Outcome.DUPLICATE)
-    _sweep(tools, report)
-    _look_after_webhooks(tools, report, reenable=reenable)
-    for field, value in msgspec.structs.asdict(report).items():
-        connection.hincrby(contract.COUNTERS, f"reconcile_{field}", value)
-    connection.hincrby(contract.COUNTERS, "reconcile_runs", 1)
+    for field, value in report.numbers().items():
+        if value:
+            queues.count(f"reconcile_{field}", value)
+    if report.troubles:
+        queues.count("reconcile_errors")
+    queues.count("reconcile_runs")
     return report
 
 
-def due(connection: Redis, interval_seconds: int, now: float | None = None) -> bool:
+def run(tools: Tools, queues: Queues) -> None:
+    """One run, told in the log."""
+    report = reconcile(tools, queues, reenable=tools.reenable_webhooks)
+    for sentence in report.troubles:
+        logger.error("event=reconcile_trouble reason=%r", sentence)
+    found = " ".join(f"{name}={value}" for name, value in report.numbers().items() if value)
+    logger.info("event=reconciled %s", found)
+
+
+def due(queues: Queues, interval_seconds: int) -> bool:
     """Whether it is time for the next run, over all workers; whoever is told so has to bring it on.
 
-    The first run comes an interval after the first worker of a new Redis, later ones also right after an outage.
+    By Redis's clock, since those of several machines differ. The first run comes an interval after the first worker of
+    a new Redis, later ones also right after an outage.
     """
-    now = time.time() if now is None else now
+    connection, key, now = queues.connection, queues.key("reconcile:last"), queues.now()
     with connection.pipeline() as pipe:
-        pipe.set(LAST_RUN, now, nx=True)
-        pipe.get(LAST_RUN)
+        pipe.set(key, now, nx=True)
+        pipe.get(key)
         last = contract.text(pipe.execute()[1])
-    # A last run in the future: the clock was set back since.
-    if 0 <= now - float(last) < interval_seconds:
+    # Far in the future only where Redis's own clock was set back.
+    if abs(now - float(last)) < interval_seconds:
         return False
     # GETSET: of several workers at the same moment, the one that replaces the old time is the one that runs.
-    return connection.getset(LAST_RUN, now) in {last, last.encode()}
+    return connection.getset(key, now) in {last, last.encode()}
 
 
-def _missing(tools: Tools, connection: Redis, report: Report, now: float) -> Iterator[Batch]:
-    failed = _failed_for_good(connection)
-    for group in _groups(_recent(tools, report, now)):
-        with connection.pipeline(transaction=False) as pipe:
-            for batch in group:
-                pipe.get(_remembered(batch.id))
-                pipe.hget(f"rq:job:{contract.batch_job_id(batch.id)}", "status")
-            replies = pipe.execute()
-        for batch, known, status in zip(group, replies[::2], replies[1::2], strict=True):
-            if _is_committed(tools, connection, batch, known):
-                report.committed += 1
-            elif batch.id in failed:
-                report.failed_for_good += 1
-            elif status is not None:
-                report.already_waiting += 1
-            else:
-                yield batch
+def _standing_alone(report: Report, doing: str, duty: Callable[[], None]) -> None:
+    try:
+        duty()
+    except WorkerError as error:
+        report.trouble(f"While {doing}: {error}")
 
 
-def _recent(tools: Tools, report: Report, now: float) -> Iterator[Batch]:
+def _announce(tools: Tools, queues: Queues, report: Report, horizon: float, now: float) -> None:
+    """What was found before the list broke off is enqueued all the same."""
+    missing: list[tuple[float, str]] = []
+    try:
+        for ended, batch in _missing(tools, queues, report, horizon):
+            missing.append((ended or now, batch))
+    finally:
+        missing.sort()
+        for group in _groups(missing):
+            announcements = [
+                Announcement(batch, Trigger.RECONCILE, urgent=now - ended > FILE_LIFE_SECONDS / 2)
+                for ended, batch in group
+            ]
+            outcomes = queues.announce(announcements)
+            report.enqueued += outcomes.count(Outcome.ACCEPTED)
+            report.already_waiting += outcomes.count(Outcome.DUPLICATE)
+
+
+def _missing(
+    tools: Tools, queues: Queues, report: Report, horizon: float
+) -> Iterator[tuple[float | None, str]]:
+    failed = _failed_for_good(queues)
+    with ThreadPoolExecutor(_LOOKS_AT_ONCE, thread_name_prefix="look") as threads:
+        for group in _groups(_recent(tools, report, horizon)):
+            with queues.connection.pipeline(transaction=False) as pipe:
+                for batch in group:
+                    pipe.hget(f"rq:job:{queues.batch_job_id(batch.id)}", "status")
+                statuses = pipe.execute()
+            done = threads.map(lambda batch: _is_committed(tools, report, batch), group)
+            for batch, status, is_done in zip(group, statuses, done, strict=True):
+                if is_done is None:
+                    report.unreadable += 1
+                elif is_done:
+                    report.committed += 1
+                elif batch.id in failed:
+                    report.failed_for_good += 1
+                elif status is not None:
+                    report.already_waiting += 1
+                else:
+                    yield timestamp(batch.ended_at), batch.id
+
+
+def _recent(tools: Tools, report: Report, horizon: float) -> Iterator[Batch]:
+    """The batches that ended and are ours, of those created since `horizon`.
+
+    The rest of the list is left out where it goes from newer to older batches; in any other order it is read whole.
+    """
+    earliest, is_ordered, old_in_a_row = float("inf"), True, 0
     for batch in tools.gemini.batches():
         created = timestamp(batch.created_at)
-        if created is not None and created < now - CREATED_WITHIN_SECONDS:
-            return
+        is_ordered &= created is not None and created <= earliest
+        earliest = created if created is not None else earliest
+        if created is not None and created < horizon:
+            old_in_a_row += 1
+            if is_ordered and old_in_a_row >= _GROUP:
+                return
+            continue
+        old_in_a_row = 0
         report.listed += 1
-        ended = timestamp(batch.ended_at)
-        if contract.parse_batch_id(batch.id) != batch.id:
-            logger.warning("event=unreadable_batch_listed")
-            continue
-        if not batch.final or (ended is not None and ended < now - FILE_LIFE_SECONDS):
-            continue
-        report.final += 1
-        if tools.wants(batch):
-            yield batch
-        else:
-            report.other_names += 1
+        if parse_batch_id(batch.id) != batch.id:
+            report.unreadable += 1
+            report.trouble(f"Gemini lists a batch that can't be asked for: {batch.id[:64]!r}.")
+        elif batch.final:
+            report.final += 1
+            if tools.wants(batch):
+                yield batch
+            else:
+                report.other_names += 1
 
 
-def _is_committed(tools: Tools, connection: Redis, batch: Batch, known: bytes | str | None) -> bool:
-    """Whether what is in the bucket is final for this state; remembered, so that it is looked up once."""
-    if known is not None and contract.text(known) in {State.SUCCEEDED, batch.state}:
-        return True
-    summary = commit.read_summary(tools.bucket, batch.id)
-    if summary is None:
-        return False
-    connection.set(_remembered(batch.id), summary.state, ex=CREATED_WITHIN_SECONDS)
-    return summary.state in {State.SUCCEEDED, batch.state}
+def _is_committed(tools: Tools, report: Report, batch: Batch) -> bool | None:
+    """Whether what is in the bucket is final for what Gemini lists; None where it can't be read."""
+    try:
+        summary = read_summary(tools.bucket, batch.id)
+    except Incomplete as error:
+        report.trouble(str(error))
+        return None
+    # A list shows state and counts, no results.
+    has_results = (
+        batch.state is State.SUCCEEDED
+        or batch.result_file is not None
+        or bool(batch.inline)
+        or bool(batch.succeeded_results)
+    )
+    return not gives_way(summary, batch.state, has_results=has_results)
 
 
-def _failed_for_good(connection: Redis) -> set[str]:
-    """Batches of which a job failed for good: their own, a part's or the last step's."""
+def _failed_for_good(queues: Queues) -> set[str]:
+    """Batches of which a job failed for good: their own or a part's."""
     found = set()
-    for name in (contract.BATCHES, contract.PARTS):
-        for job_id in contract.queue(name, connection).failed_job_registry.get_job_ids(cleanup=False):
-            batch = contract.batch_of_job(job_id)
+    for name in queues.names:
+        for job_id in queues.queue(name).failed_job_registry.get_job_ids(cleanup=False):
+            batch = queues.batch_of(job_id)
             if batch:
                 found.add(batch)
     return found
 
 
-def _sweep(tools: Tools, report: Report) -> None:
+def _sweep(tools: Tools, queues: Queues, report: Report) -> None:
     """Remove what a crash left in `_work/` of batches that are committed."""
-    for batch in {name.split("/")[1] for name, _ in tools.bucket.list(layout.WORK)}:
-        summary = commit.read_summary(tools.bucket, batch)
-        if summary and summary.state is State.SUCCEEDED:
-            commit.tidy(tools.bucket, summary)
-            report.swept += 1
+    begun = {name.split("/")[1] for name, _ in tools.bucket.list(layout.WORK)}
+    for batch in sorted(name for name in begun if parse_batch_id(name)):
+        _standing_alone(
+            report, f"tidying up after {batch}", partial(_sweep_one, tools, queues, report, batch)
+        )
     tools.bucket.sweep_staging()
+
+
+def _sweep_one(tools: Tools, queues: Queues, report: Report, batch: str) -> None:
+    if queues.connection.exists(f"rq:job:{queues.batch_job_id(batch)}"):
+        return
+    facts = gather(tools.bucket, batch)
+    if facts.summary is not None and not facts.replaces:
+        commit.tidy(tools.bucket, facts.summary)
+        report.swept += 1
 
 
 def _look_after_webhooks(tools: Tools, report: Report, *, reenable: bool) -> None:
@@ -180,14 +261,10 @@ def _is_disabled(webhook: Webhook) -> bool:
     )
 
 
-def _remembered(batch: str) -> str:
-    return f"batch-receiver:committed:{batch}"
-
-
-def _groups(batches: Iterable[Batch]) -> Iterator[Sequence[Batch]]:
-    group: list[Batch] = []
-    for batch in batches:
-        group.append(batch)
+def _groups(elements: "Iterable[_T]") -> "Iterator[Sequence[_T]]":
+    group: list[_T] = []
+    for element in elements:
+        group.append(element)
         if len(group) == _GROUP:
             yield group
             group = []

@@ -1,25 +1,28 @@
 """What is known of one batch, or of all that waits, runs, failed and was committed lately."""
 
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Any
 
 import msgspec
-from redis import Redis
 from rq.exceptions import NoSuchJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from workers import commit, contract, parts
+from workers import contract, parts
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket
+from workers.contract import Queues
+from workers.errors import Incomplete
+from workers.gemini.batches import State
+from workers.summary import Counts, Summary, decode_summary, read_summary
 
+_LOOKS_AT_ONCE = 8
 _WAITING, _RUNNING, _FAILED = "waiting", "running", "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class JobStatus:
+class JobStatus(msgspec.Struct, frozen=True):
     """One job as a person wants to see it. `since` is RFC 3339; `reason` says why it failed or is tried again."""
 
     job: str
@@ -30,103 +33,168 @@ class JobStatus:
     trigger: str | None
 
 
-def overview(connection: Redis, bucket: Bucket, limit: int = 50) -> dict[str, Any]:
+class Totals(msgspec.Struct, frozen=True):
+    """How many jobs there are, also of those that are not listed."""
+
+    waiting: int
+    running: int
+    failed: int
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """A commit of today or yesterday."""
+
+    batch: str
+    state: State
+    display_name: str | None
+    committed_at: str
+    revision: int
+    counts: Counts
+    warnings: list[str]
+
+
+class Overview(msgspec.Struct, frozen=True):
+    """What `status` says of all batches. `counters` are numbers since Redis was set up.
+
+    `committed` are the newest of today and yesterday, `committed_total` is how many there are; `unreadable` are those
+    whose `batch.json` can't be read.
+    """
+
+    totals: Totals
+    waiting: list[JobStatus]
+    running: list[JobStatus]
+    failed: list[JobStatus]
+    counters: dict[str, int]
+    committed: list[Committed]
+    committed_total: int
+    unreadable: list[str]
+
+
+class PartsStatus(msgspec.Struct, frozen=True):
+    """How many parts the result file became, and how many of them are written."""
+
+    split: int
+    done: int
+
+
+class BatchStatus(msgspec.Struct, frozen=True):
+    """What `status BATCH` says. `state`: committed, running, waiting, failed or unknown; `summary`: its batch.json.
+
+    `trouble` is a sentence where its `batch.json` can't be read.
+    """
+
+    batch: str
+    state: str
+    jobs: list[JobStatus]
+    parts: PartsStatus | None
+    summary: Summary | None
+    trouble: str | None
+
+
+def overview(queues: Queues, bucket: Bucket, limit: int = 50) -> dict[str, Any]:
     """Everything at a glance, at most `limit` of a kind, with how many there are."""
     found: dict[str, list[JobStatus]] = {_WAITING: [], _RUNNING: [], _FAILED: []}
     totals = dict.fromkeys(found, 0)
-    for name in (contract.BATCHES, contract.PARTS):
-        queue = contract.queue(name, connection)
+    for name in queues.names:
+        queue = queues.queue(name)
         for state, ids in (
             (_WAITING, queue.get_job_ids(0, limit)),
             (_WAITING, queue.scheduled_job_registry.get_job_ids(0, limit - 1)),
             (_RUNNING, queue.started_job_registry.get_job_ids(0, limit - 1, cleanup=False)),
             (_FAILED, queue.failed_job_registry.get_job_ids(0, limit - 1, cleanup=False)),
         ):
-            found[state] += [job for job in (_job(connection, job_id, state) for job_id in ids) if job]
+            found[state] += [job for job in (_job(queues, job_id, state) for job_id in ids) if job]
         totals[_WAITING] += queue.count + queue.scheduled_job_registry.get_job_count(cleanup=False)
         totals[_RUNNING] += queue.started_job_registry.get_job_count(cleanup=False)
         totals[_FAILED] += queue.failed_job_registry.get_job_count(cleanup=False)
-    return {
-        "totals": totals,
-        **{state: [_plain(job) for job in entries[:limit]] for state, entries in found.items()},
-        "counters": {
-            contract.text(name): int(value) for name, value in connection.hgetall(contract.COUNTERS).items()
-        },
-        "committed": committed_lately(bucket, limit),
-    }
-
-
-def batch_status(connection: Redis | None, bucket: Bucket, batch: str) -> dict[str, Any]:
-    """One batch: `state` is committed, running, waiting, failed or unknown, with its jobs and its `batch.json`."""
-    summary = commit.read_summary(bucket, batch)
-    found = _jobs_of(connection, batch) if connection is not None else []
-    states = {job.state for job in found}
-    state = next((s for s in (_RUNNING, _WAITING, _FAILED) if s in states), "unknown")
-    split = parts.read_split(bucket, batch)
-    return {
-        "batch": batch,
-        "state": "committed" if summary and not states - {_FAILED} else state,
-        "jobs": [_plain(job) for job in found],
-        "parts": {"split": len(split.parts), "done": len(list(bucket.list(layout.done_parts(batch))))}
-        if split
-        else None,
-        "summary": msgspec.to_builtins(summary) if summary else None,
-    }
-
-
-def committed_lately(bucket: Bucket, limit: int) -> list[dict[str, Any]]:
-    """The newest commits of today and yesterday (UTC), from `_index/`."""
-    found: list[commit.Summary] = []
-    today = datetime.now(UTC).date()
-    for day in (today, today - timedelta(days=1)):
-        names = [name for name, _ in bucket.list(f"_index/{day.isoformat()}")]
-        for name in names:
-            summary = commit.read_summary(bucket, PurePosixPath(name).stem)
-            if summary:
-                found.append(summary)
-        if len(found) >= limit:
-            break
-    found.sort(key=lambda summary: summary.committed_at, reverse=True)
-    return [
-        {
-            "batch": summary.batch,
-            "state": summary.state,
-            "display_name": summary.display_name,
-            "committed_at": summary.committed_at,
-            "revision": summary.revision,
-            "counts": msgspec.to_builtins(summary.counts),
-            "warnings": summary.warnings,
-        }
-        for summary in found[:limit]
-    ]
-
-
-def _jobs_of(connection: Redis, batch: str) -> list[JobStatus]:
-    ids = [contract.batch_job_id(batch), contract.finish_job_id(batch)]
-    prefix = Job.redis_job_namespace_prefix
-    keys = (contract.text(key) for key in connection.scan_iter(f"{prefix}part-{batch}-*"))
-    # Batch `a` has no part of batch `a-b`.
-    ids += sorted(
-        key.removeprefix(prefix) for key in keys if key.removeprefix(f"{prefix}part-{batch}-").isdecimal()
+    committed, committed_total, unreadable = committed_lately(bucket, limit)
+    counters = queues.connection.hgetall(queues.counters)
+    return _plain(
+        Overview(
+            Totals(**totals),
+            **{state: entries[:limit] for state, entries in found.items()},
+            counters={contract.text(name): int(value) for name, value in counters.items()},
+            committed=committed,
+            committed_total=committed_total,
+            unreadable=unreadable,
+        )
     )
+
+
+def batch_status(queues: Queues | None, bucket: Bucket, batch: str) -> dict[str, Any]:
+    """One batch: `state` is committed, running, waiting, failed or unknown, with its jobs and its `batch.json`.
+
+    `trouble` is a sentence where its `batch.json` can't be read, else None.
+    """
+    summary, trouble = None, None
+    try:
+        summary = read_summary(bucket, batch)
+    except Incomplete as error:
+        trouble = str(error)
+    found = _jobs_of(queues, batch) if queues is not None else []
+    states = {job.state for job in found}
+    state = next((s for s in (_RUNNING, _WAITING, _FAILED) if s in states), _FAILED if trouble else "unknown")
+    split = parts.read_split(bucket, batch)
+    done = len(split.parts) - len(parts.lacking(bucket, batch, split)) if split else 0
+    return _plain(
+        BatchStatus(
+            batch,
+            "committed" if summary and not states - {_FAILED} else state,
+            found,
+            PartsStatus(len(split.parts), done) if split else None,
+            summary,
+            trouble,
+        )
+    )
+
+
+def committed_lately(bucket: Bucket, limit: int) -> tuple[list[Committed], int, list[str]]:
+    """The newest commits of today and yesterday (UTC), from `_index/`; how many there are; those that can't be read."""
+    today = datetime.now(UTC).date()
+    names: list[str] = []
+    total = 0
+    for day in (today, today - timedelta(days=1)):
+        of_day, count = bucket.newest(f"_index/{day.isoformat()}", limit - len(names))
+        names += of_day
+        total += count
+    batches = [PurePosixPath(name).stem for name in names]
+    found: list[Summary] = []
+    unreadable = []
+    with ThreadPoolExecutor(_LOOKS_AT_ONCE, thread_name_prefix="look") as threads:
+        blobs = threads.map(lambda batch: bucket.get(layout.summary(batch)), batches)
+        for batch, blob in zip(batches, blobs, strict=True):
+            try:
+                if blob is not None:
+                    found.append(decode_summary(blob, batch))
+            except Incomplete:
+                unreadable.append(batch)
+    found.sort(key=lambda summary: summary.committed_at, reverse=True)
+    shown = [
+        Committed(**{name: getattr(summary, name) for name in Committed.__struct_fields__})
+        for summary in found
+    ]
+    return shown, total, unreadable
+
+
+def _jobs_of(queues: Queues, batch: str) -> list[JobStatus]:
     states = {"queued": _WAITING, "scheduled": _WAITING, "deferred": _WAITING, "started": _RUNNING}
     found = []
-    for job_id in ids:
-        status = connection.hget(Job.key_for(job_id), "status")
+    for job_id in queues.jobs_of(batch):
+        status = queues.connection.hget(Job.key_for(job_id), "status")
         if status is not None:
-            found.append(_job(connection, job_id, states.get(contract.text(status), _FAILED)))
+            found.append(_job(queues, job_id, states.get(contract.text(status), _FAILED)))
     return [job for job in found if job]
 
 
-def _job(connection: Redis, job_id: str, state: str) -> JobStatus | None:
+def _job(queues: Queues, job_id: str, state: str) -> JobStatus | None:
     try:
-        job = Job.fetch(job_id, connection=connection, serializer=JSONSerializer)
+        job = Job.fetch(job_id, connection=queues.connection, serializer=JSONSerializer)
     except NoSuchJobError:
         return None
     next_try = None
     if state == _WAITING and job.origin:
-        registry = contract.queue(job.origin, connection).scheduled_job_registry
-        score = connection.zscore(registry.key, job_id)
+        registry = queues.queue(job.origin).scheduled_job_registry
+        score = queues.connection.zscore(registry.key, job_id)
         next_try = _utc(datetime.fromtimestamp(float(score), UTC)) if score else None
     reason = job.meta.get("reason")
     if reason is None and state == _FAILED:
@@ -140,5 +208,6 @@ def _utc(moment: datetime) -> str:
     return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _plain(job: JobStatus) -> dict[str, Any]:
-    return {name: getattr(job, name) for name in JobStatus.__slots__}
+def _plain(document: msgspec.Struct) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(document)
+    return plain

@@ -13,17 +13,20 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from multiprocessing import Process
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, WatchError
 from rq import Queue, Worker
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.worker_pool import WorkerPool
 
 from workers import contract, jobs, reconcile
+from workers.contract import Queues
+from workers.redis_connection import connect
 from workers.settings import Settings
 
 logger = logging.getLogger("workers")
@@ -36,9 +39,11 @@ WORKER_TTL_SECONDS = 20  # RQ blocks on the queues for this minus 15.
 # Below what supervisors wait after SIGTERM (Docker 10 s unless told otherwise, Kubernetes 30 s).
 GRACE_SECONDS = 8.0
 
-ORPHANS = "batch-receiver:orphans"
 # Less than the pause between two looks, so that the second one decides.
 ORPHAN_SECONDS = 15.0
+_FOUND_AT_ONCE = 1000
+
+RECONCILE_MOST_SECONDS = 3600
 
 _BURST_PAUSE_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1
@@ -46,9 +51,10 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _ALLOWED: dict[str, Callable[..., Any]] = {
     contract.PROCESS_BATCH: jobs.process_batch,
     contract.FAN_OUT_PART: jobs.fan_out_part,
-    contract.FINISH_BATCH: jobs.finish_batch,
-    contract.RECONCILE: jobs.reconcile_batches,
 }
+_LOST_WITHOUT_A_PLACE = frozenset(
+    status.encode() for status in (JobStatus.QUEUED, JobStatus.STARTED, JobStatus.SCHEDULED)
+)
 
 
 class ForbiddenJob(RuntimeError):
@@ -56,7 +62,7 @@ class ForbiddenJob(RuntimeError):
 
 
 class OwnJob(contract.DeletableJob):
-    """A job that runs one of our three functions or nothing: no callbacks, no webhooks of RQ's, no repeats."""
+    """A job that runs one of our two functions or nothing: no callbacks, no webhooks of RQ's, no repeats."""
 
     def restore(self, raw_data: Any) -> Any:
         super().restore(raw_data)
@@ -91,11 +97,16 @@ class OwnQueue(Queue):
 
 
 class BatchWorker(Worker):
-    """A worker on both queues: new batches first, so that a long batch's parts never starve a short one."""
+    """A worker on both queues in turn: a job that looks at a batch, a part of one, and so on.
+
+    New batches first would have all of them downloaded before the first is committed, parts first would have a short
+    batch wait for a long one. In turn, each is delayed by the other by a factor of two at most.
+    """
 
     job_class = OwnJob
     queue_class: type[Queue] = OwnQueue
     max_connection_wait_time = 5.0
+    prefix = contract.PREFIX
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.update(
@@ -106,6 +117,11 @@ class BatchWorker(Worker):
         )
         super().__init__(*args, **kwargs)
         self._handed_back = False
+        self._queues = Queues(self.connection, self.prefix)
+
+    def reorder_queues(self, reference_queue: Queue) -> None:
+        """The queue that gave the last job comes last."""
+        self._ordered_queues.sort(key=lambda queue: queue.name == reference_queue.name)
 
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
         """RQ adds a minute to its monitoring interval; steps are safe to run twice, so we need not wait for it."""
@@ -130,16 +146,26 @@ class BatchWorker(Worker):
             # Not a crash of the job's: it waits for the next worker as if it had not been started.
             job.retries_left = (job.retries_left or 0) + 1
         super().handle_job_failure(job, *args, **kwargs)
+        self._look_again(job, job.meta.get("seen"))
+
+    def handle_job_retry(self, job: Job, *args: Any, **kwargs: Any) -> None:
+        super().handle_job_retry(job, *args, **kwargs)
+        self._look_again(job, job.meta.get("seen"))
 
     def handle_job_success(self, job: Job, *args: Any, **kwargs: Any) -> None:
         super().handle_job_success(job, *args, **kwargs)
-        if job.id.startswith("batch-"):
-            contract.requeue_announced(self.connection, job.id.removeprefix("batch-"))
+        self._look_again(job, 0)  # Settled: whatever is announced now is news.
+
+    def _look_again(self, job: Job, seen: int | None) -> None:
+        """However a look ended: once more, where the batch was announced since. A crash leaves that to its retry."""
+        batch = self._queues.batch_of(job.id)
+        if batch and seen is not None and self._queues.is_batch_job(job.id):
+            self._queues.look_again(batch, seen)
 
     def clean_registries(self) -> None:
         super().clean_registries()  # type: ignore[no-untyped-call]
-        if self.connection.set(f"{ORPHANS}:lock", 1, nx=True, ex=HEARTBEAT_SECONDS):
-            requeue_orphans(self.connection)
+        if self.connection.set(self._queues.key("orphans:lock"), 1, nx=True, ex=HEARTBEAT_SECONDS):
+            requeue_orphans(self._queues)
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
@@ -159,70 +185,96 @@ class BatchWorker(Worker):
             return any(pipe.execute())
 
 
-def requeue_orphans(connection: Redis, now: float | None = None) -> list[str]:
+def requeue_orphans(queues: Queues, now: float | None = None) -> list[str]:
     """Put back jobs that are in no queue and no registry although their record says that they wait or run.
 
     A worker on several queues pops with BLPOP; killed before it notes what it popped, it takes the job with it.
     A job is put back when it was seen so at two looks at least 15 seconds apart. Returns the ids put back.
     """
     now = time.time() if now is None else now
-    known: set[str] = set()
-    orphans: dict[str, Queue] = {}
-    queues = {name: OwnQueue(name, connection=connection) for name in (contract.BATCHES, contract.PARTS)}
-    for queue in queues.values():
-        known.update(queue.get_job_ids())
-        known.update(queue.started_job_registry.get_job_ids(cleanup=False))
-        known.update(queue.scheduled_job_registry.get_job_ids(cleanup=False))
-    for key in connection.scan_iter(match=f"{Job.redis_job_namespace_prefix}*", count=1000):
-        job_id = contract.text(key).removeprefix(Job.redis_job_namespace_prefix)
-        ours = contract.batch_of_job(job_id) or job_id == contract.RECONCILE_JOB_ID
-        if job_id in known or not ours:
-            continue
-        status, origin = connection.hmget(key, "status", "origin")
-        queue_of_job = queues.get(contract.text(origin or ""))
-        if queue_of_job and status in {
-            JobStatus.QUEUED.encode(),
-            JobStatus.STARTED.encode(),
-            JobStatus.SCHEDULED.encode(),
-        }:
-            orphans[job_id] = queue_of_job
-    seen = {contract.text(name): float(at) for name, at in connection.hgetall(ORPHANS).items()}
+    connection, marks = queues.connection, queues.key("orphans")
+    homes = {name: OwnQueue(name, connection=connection) for name in queues.names}
+    lost = {contract.text(job_id) for job_id in connection.sscan_iter(queues.jobs, count=_FOUND_AT_ONCE)}
+    for home in homes.values():
+        lost.difference_update(home.get_job_ids())
+        for registry in (home.started_job_registry, home.scheduled_job_registry, home.failed_job_registry):
+            lost.difference_update(registry.get_job_ids(cleanup=False))
+    orphans = _without_a_place(queues, sorted(lost))
+    seen = {contract.text(name): float(at) for name, at in connection.hgetall(marks).items()}
     gone = set(seen) - set(orphans)
     if gone:
-        connection.hdel(ORPHANS, *gone)
+        connection.hdel(marks, *gone)
     put_back = []
-    for job_id, home in orphans.items():
+    for job_id, origin in orphans.items():
         if job_id not in seen:
-            connection.hset(ORPHANS, job_id, str(now))
-        elif abs(now - seen[job_id]) >= ORPHAN_SECONDS and connection.hdel(ORPHANS, job_id):
-            home.enqueue_job(OwnJob.fetch(job_id, connection=connection, serializer=JSONSerializer))
+            connection.hset(marks, job_id, str(now))
+        elif abs(now - seen[job_id]) >= ORPHAN_SECONDS and connection.hdel(marks, job_id):
+            homes[origin].enqueue_job(OwnJob.fetch(job_id, connection=connection, serializer=JSONSerializer))
             logger.warning("event=orphan_requeued job=%s", job_id)
             put_back.append(job_id)
     return put_back
 
 
+def _without_a_place(queues: Queues, job_ids: list[str]) -> dict[str, str]:
+    """Those that claim to wait or run, each with its queue. What has no record any more is forgotten."""
+    found: dict[str, str] = {}
+    for start in range(0, len(job_ids), _FOUND_AT_ONCE):
+        some = job_ids[start : start + _FOUND_AT_ONCE]
+        with queues.connection.pipeline() as pipe:
+            # Watched: one that is enqueued at this moment must not be forgotten.
+            pipe.watch(*map(Job.key_for, some))  # type: ignore[no-untyped-call]
+            with queues.connection.pipeline(transaction=False) as reader:
+                for job_id in some:
+                    reader.hmget(Job.key_for(job_id), "status", "origin")
+                records = dict(zip(some, reader.execute(), strict=True))
+            ended = [job_id for job_id, (status, _) in records.items() if status is None]
+            pipe.multi()
+            if ended:
+                pipe.srem(queues.jobs, *ended)
+            with contextlib.suppress(WatchError):
+                pipe.execute()
+        for job_id, (status, origin) in records.items():
+            if status in _LOST_WITHOUT_A_PLACE and contract.text(origin or "") in queues.names:
+                found[job_id] = contract.text(origin)
+    return found
+
+
 class _Pool(WorkerPool):
-    """RQ's pool, which also brings on `reconcile` when it is due over all pools."""
+    """RQ's pool, which also runs `reconcile` when it is due over all pools.
+
+    In a process of its own, so that no long job keeps it waiting.
+    """
 
     reconcile_seconds = 0
+    queues_of_ours: Queues
+    settings: Settings
+    _reconciling: Process | None = None
+    _began_at = 0.0
 
     def check_workers(self, respawn: bool = True) -> None:
         super().check_workers(respawn)
-        if not self.reconcile_seconds:
+        if not self.reconcile_seconds or self._is_reconciling():
             return
         try:
-            if reconcile.due(self.connection, self.reconcile_seconds):
-                contract.enqueue_once(
-                    self.connection,
-                    contract.BATCHES,
-                    contract.RECONCILE,
-                    [],
-                    contract.RECONCILE_JOB_ID,
-                    at_front=True,
-                )
+            is_due = reconcile.due(self.queues_of_ours, self.reconcile_seconds)
         except RedisError:
             # The workers say so themselves, and wait for Redis to come back.
             return
+        if is_due:
+            self._began_at = time.monotonic()
+            with _signals_blocked():
+                self._reconciling = Process(
+                    target=_reconcile, args=(self.settings,), name="reconcile", daemon=True
+                )
+                self._reconciling.start()
+
+    def _is_reconciling(self) -> bool:
+        if self._reconciling is None or not self._reconciling.is_alive():
+            return False
+        if time.monotonic() - self._began_at > RECONCILE_MOST_SECONDS:
+            logger.error("event=reconcile_failed reason=%r", "it did not end within an hour")
+            self._reconciling.kill()
+        return True
 
     def start_workers(self, *args: Any, **kwargs: Any) -> None:
         # RQ installs them only afterwards, and a signal in between would end the pool at once.
@@ -233,12 +285,23 @@ class _Pool(WorkerPool):
             self.stop_workers()  # type: ignore[no-untyped-call]
 
     def start_worker(self, *args: Any, **kwargs: Any) -> None:
-        # A signal that comes during the fork waits until the child has handlers of its own; else it would be lost.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
-        try:
+        with _signals_blocked():
             super().start_worker(*args, **kwargs)
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """A signal that comes during a fork waits until the child has handlers of its own; else it would be lost."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+
+
+def _reconcile(settings: Settings) -> None:
+    """In a process of its own, with a connection of its own."""
+    reconcile.run(jobs.prepare(settings), Queues(connect(settings.redis_url), settings.queue_prefix))
 
 
 def run_pool(settings: Settings, connection: Redis, workers: int, *, burst: bool) -> None:
@@ -248,8 +311,10 @@ def run_pool(settings: Settings, connection: Redis, workers: int, *, burst: bool
     gc.collect()
     gc.freeze()
     os.register_at_fork(after_in_child=_end_with_parent)
+    queues = Queues(connection, settings.queue_prefix)
+    BatchWorker.prefix = settings.queue_prefix
     pool = _Pool(
-        [contract.BATCHES, contract.PARTS],
+        list(queues.names),
         connection=connection,
         num_workers=workers,
         worker_class=BatchWorker,
@@ -257,6 +322,7 @@ def run_pool(settings: Settings, connection: Redis, workers: int, *, burst: bool
         queue_class=OwnQueue,
         serializer=JSONSerializer,
     )
+    pool.queues_of_ours, pool.settings = queues, settings
     pool.reconcile_seconds = 0 if burst else settings.reconcile_interval_seconds
     pool.start(burst=burst, logging_level="WARNING")
 

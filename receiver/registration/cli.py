@@ -4,6 +4,7 @@
 keeps the signing secret, which Gemini shows only once, out of every terminal.
 """
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,19 +20,37 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from receiver.errors import ReceiverError
+from receiver import settings
+from receiver.command_line import CannotStart
+from receiver.errors import ReceiverError, SettingsError
 from receiver.registration.secret_file import ReservedFile, SecretFileError, reserve
-from receiver.registration.settings import read_access
 from receiver.registration.subscription import BATCH_EVENTS, Wanted, still_valid, subscribe
-from receiver.settings import read_environment
-from workers.errors import WorkerError
-from workers.gemini.access import Secret, is_https_or_loopback
+from workers.gemini.access import Access, Secret, is_https_or_loopback
 from workers.gemini.client import Gemini
-from workers.gemini.webhooks import Webhooks
+from workers.gemini.errors import WorkerError
+from workers.gemini.webhooks import Webhook, Webhooks
 
 _EVENT = re.compile(r"[a-z_]+\.[a-z_]+")
 _WEBHOOK_ID = re.compile(r"(?:webhooks/)?([A-Za-z0-9][A-Za-z0-9._~-]{0,199})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+class Registration(msgspec.Struct, frozen=True):
+    """What `register` says. `action`: created, updated, rotated or unchanged.
+
+    `secret` is shown only once, and only where it is not written to a file.
+    """
+
+    action: str
+    webhook: Webhook
+    secret_file: str | None
+    secret: str | None
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """What `webhooks list` says."""
+
+    webhooks: list[Webhook]
 
 
 def _check_url(_context: click.Context, _parameter: click.Parameter, url: str) -> str:
@@ -72,10 +91,13 @@ def _with_id(function: _Function) -> _Function:
 
 @contextmanager
 def _gemini() -> Iterator[Webhooks]:
-    """The webhooks of the environment's project; what goes wrong meanwhile becomes a sentence and exit 1."""
+    """The webhooks of the environment's project; what goes wrong meanwhile becomes a sentence and an exit code."""
     try:
-        with closing(Gemini(read_access(read_environment(Path())))) as gemini:
+        base_url, key = settings.gemini(os.environ)
+        with closing(Gemini(Access(base_url, Secret(key)))) as gemini:
             yield gemini.webhooks
+    except SettingsError as error:
+        raise CannotStart(str(error)) from error
     except (ReceiverError, WorkerError) as error:
         raise click.ClickException(str(error)) from error
 
@@ -124,14 +146,7 @@ def register(
         click.echo("Warning: this secret is shown only once: set it as WEBHOOK_SIGNING_SECRET.", err=True)
     shown = done.secret.reveal() if done.secret and not file else None
     if as_json:
-        _print_json(
-            {
-                "action": done.action,
-                "webhook": msgspec.to_builtins(done.webhook),
-                "secret_file": str(secret_file) if secret_file else None,
-                "secret": shown,
-            }
-        )
+        _print_json(Registration(done.action, done.webhook, str(secret_file) if secret_file else None, shown))
         return
     said = {"created": "Created", "updated": "Updated", "rotated": "Rotated", "unchanged": "Up to date:"}
     subscribed = ", ".join(done.webhook.subscribed_events)
@@ -160,7 +175,7 @@ def list_webhooks(*, as_json: bool) -> None:
     with _gemini() as gemini:
         found = list(gemini.list())
     if as_json:
-        _print_json({"webhooks": msgspec.to_builtins(found)})
+        _print_json(Listed(found))
     else:
         rows = [
             [each.id, each.state, each.uri, ", ".join(each.subscribed_events), each.name] for each in found
@@ -179,7 +194,7 @@ def get(*, webhook_id: str, as_json: bool) -> None:
     with _gemini() as gemini:
         webhook = gemini.get(webhook_id)
     if as_json:
-        _print_json(msgspec.to_builtins(webhook))
+        _print_json(webhook)
         return
     rows = [
         ["id", webhook.id],

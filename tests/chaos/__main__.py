@@ -20,8 +20,7 @@ from tests.chaos.batches import Planned
 from tests.chaos.report import Report, count_files, differences
 from tests.chaos.schedule import SLOW_TO_HEAL, Fault, Schedule, plan
 from tests.chaos.world import World, world
-from workers import contract
-from workers.contract import Announcement, Trigger
+from workers.contract import Announcement, Queues, Trigger
 
 # The rest of the time is for what has to be waited for: lost jobs, pauses between tries, the calm run.
 _DISTURBED_SHARE = 0.45
@@ -86,7 +85,7 @@ def _in_peace(here: World, batches: list[Planned], bucket: Path) -> list[str]:
     """The same batches by one pool that nobody disturbs."""
     with local_redis(bucket.with_name("calm-redis")) as url:
         with redis.Redis.from_url(url) as client:
-            contract.announce(client, [Announcement(batch.id, Trigger.REPLAY) for batch in batches])
+            Queues(client).announce([Announcement(batch.id, Trigger.REPLAY) for batch in batches])
         process = here.run(["work", "--workers", "2", "--burst"], here.environment(bucket, url))
         status = process.wait(_CALM_SECONDS)
     return [f"the calm run ended with {status}"] if status else []

@@ -296,7 +296,7 @@ def _asked_for(fault: Mapping[str, object]) -> Fault:
 
 
 def _may_be_of_reconcile(key: str) -> bool:
-    return "reconcile" in key or key in {"rq:queue:batches", "rq:wip:batches"}
+    return "reconcile" in key or key in {"rq:queue:batch-receiver-batches", "rq:wip:batches"}
 
 
 @contextlib.contextmanager

@@ -4,6 +4,8 @@ import signal
 import socket
 from pathlib import Path
 
+import pytest
+
 from tests.support.processes import Process
 
 
@@ -24,3 +26,30 @@ def test_a_port_in_use_is_said_in_one_sentence(tmp_path: Path) -> None:
         process = Process(["emulator", "--port", str(port)], {}, tmp_path / "log")
         assert process.wait() == 1
     assert process.output == f"Error: Can't listen on 127.0.0.1, port {port}: Address already in use.\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--port", "99999"),
+        ("--port", "-1"),
+        ("--port", "many"),
+        ("--seconds", "-1"),
+        ("--retry-first", "-0.1"),
+        ("--retry-max", "-1"),
+        ("--give-up", "-1"),
+    ],
+)
+def test_a_number_out_of_range_is_wrong_usage(option: str, value: str, tmp_path: Path) -> None:
+    process = Process(["emulator", option, value], {}, tmp_path / "log")
+
+    assert process.wait() == 2
+    assert process.output.splitlines()[-1].startswith(f"Error: Invalid value for '{option}': ")
+    assert "Traceback" not in process.output
+
+
+def test_a_host_that_does_not_exist_is_said_in_one_sentence(tmp_path: Path) -> None:
+    process = Process(["emulator", "--host", "nowhere.invalid"], {}, tmp_path / "log")
+
+    assert process.wait() == 1
+    assert process.output == "Error: Can't listen on nowhere.invalid, port 0: there is no such host.\n"

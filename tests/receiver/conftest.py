@@ -3,13 +3,17 @@
 import json
 import re
 import socket
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
+from emulator.demo.local_redis import free_port, start_redis
 from tests.conftest import StartProcess
 from tests.receiver.jwks_server import JwksServer
 from tests.receiver.signing import SECRET, event, signed
@@ -91,11 +95,14 @@ StartReceiver = Callable[..., Receiver]
 
 @pytest.fixture
 def start_receiver(start_process: StartProcess) -> StartReceiver:
-    """`start_receiver(redis_url, WEBHOOK_…="…")`: listening, with one static secret unless told otherwise."""
+    """`start_receiver(redis_url, WEBHOOK_…="…")`: listening, with one static secret unless told otherwise.
 
-    def start(redis_url: str, **env: str) -> Receiver:
+    `before` is shell text that runs first in its process, such as `ulimit -n 256`.
+    """
+
+    def start(redis_url: str, *, before: str = "", **env: str) -> Receiver:
         settings = {"REDIS_URL": redis_url, "WEBHOOK_SIGNING_SECRET": SECRET, **env}
-        process = start_process("serve", "--port", "0", env=settings)
+        process = start_process("serve", "--port", "0", env=settings, before=before)
         found = process.wait_for_output(rf"listening on http://127\.0\.0\.1:(\d+){re.escape(PATH)}")
         return Receiver(process, int(found[1]))
 
@@ -112,3 +119,36 @@ def jwks_server() -> Iterator[JwksServer]:
     server = JwksServer()
     yield server
     server.stop()
+
+
+class OwnRedis:
+    """A redis-server of one test, to be hurt."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.start()
+
+    def start(self, *options: str) -> None:
+        self.process: subprocess.Popen[bytes] = start_redis(self.folder, self.port, *options)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def client(self) -> "redis.Redis":
+        return redis.Redis(port=self.port)
+
+    def url_of(self, user: str, *rules: str) -> str:
+        """A new user with these rules of an ACL, and the address that it takes."""
+        with self.client() as client:
+            client.execute_command("ACL", "SETUSER", user, "on", "resetkeys", ">word", *rules)
+        return self.url.replace("redis://", f"redis://{user}:word@")
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[OwnRedis]:
+    server = OwnRedis(tmp_path / "own-redis")
+    yield server
+    server.kill()

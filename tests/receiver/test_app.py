@@ -10,7 +10,7 @@ from tests.receiver import signing
 from tests.receiver.conftest import PATH, Answer, Receiver, is_closed, read_answer
 from tests.receiver.signing import OTHER_KEY, event, signed
 from tests.support.waiting import wait_until
-from workers.contract import Trigger, announced
+from workers.contract import Queues, Trigger
 
 
 def test_a_verified_event_is_accepted_once_its_job_is_in_redis(
@@ -20,9 +20,9 @@ def test_a_verified_event_is_accepted_once_its_job_is_in_redis(
     assert (answer.status, answer.body) == (200, b'{"status":"accepted"}')
     assert answer.headers["content-type"] == "application/json"
     assert "server" not in answer.headers
-    assert redis_client.exists("rq:job:batch-abc")
-    assert redis_client.lrange("rq:queue:batches", 0, -1) == [b"batch-abc"]
-    assert announced(redis_client, "abc").triggers == {Trigger.WEBHOOK}
+    assert redis_client.exists("rq:job:batch-receiver-batch-abc")
+    assert redis_client.lrange("rq:queue:batch-receiver-batches", 0, -1) == [b"batch-receiver-batch-abc"]
+    assert Queues(redis_client).announced("abc").triggers == {Trigger.WEBHOOK}
 
 
 def test_the_same_batch_again_is_a_duplicate(receiver: Receiver) -> None:
@@ -39,8 +39,8 @@ def test_the_same_batch_ten_times_at_once_is_one_job(receiver: Receiver, redis_c
     for thread in threads:
         thread.join()
     assert sorted(answer.word for answer in answers) == ["accepted"] + ["duplicate"] * 9
-    assert redis_client.llen("rq:queue:batches") == 1
-    assert announced(redis_client, "abc").count == 10
+    assert redis_client.llen("rq:queue:batch-receiver-batches") == 1
+    assert Queues(redis_client).announced("abc").count == 10
 
 
 @pytest.mark.parametrize(
@@ -100,6 +100,33 @@ def test_a_flood_of_forgeries_writes_one_line_a_second(receiver: Receiver) -> No
         return sum(int(line.split("count=")[1].split()[0]) for line in lines) == 200
 
     wait_until(counted, seconds=10, what="a count of all 200 refusals")
+
+
+def test_every_reason_for_a_refusal_is_logged_and_none_is_told(receiver: Receiver) -> None:
+    body = event()
+    answers = {
+        receiver.post(body).body,
+        receiver.post(body, signed(body, at=time.time() - 400)).body,
+        receiver.post(body, signed(body, key=OTHER_KEY)).body,
+    }
+    assert answers == {b'{"status":"refused"}'}
+    for reason in (
+        "no webhook-signature",
+        "stale webhook-timestamp, 6 minutes behind",
+        "no signature matches",
+    ):
+        receiver.process.wait_for_output(f"event=refused .*{reason}")
+
+
+def test_a_delivery_to_another_path_is_logged(receiver: Receiver) -> None:
+    body = event()
+    for path in (PATH + "/?key=AIza", "/%1b%5b2J%0a", "/" + "x" * 5000):
+        receiver.send("POST", path, body, signed(body))
+    receiver.process.wait_for_output(rf"event=not_found .*POST {PATH}/[\":]")
+    receiver.process.wait_for_output(r"event=not_found .*POST /\\u001b\[2J\\n")
+    receiver.process.wait_for_output(r"event=not_found .*POST /x{70}")
+    assert "x" * 100 not in receiver.process.output
+    assert "AIza" not in receiver.process.output
 
 
 def test_a_body_announced_over_the_limit_is_refused_unread(receiver: Receiver) -> None:

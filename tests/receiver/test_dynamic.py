@@ -11,7 +11,7 @@ from tests.receiver import signing
 from tests.receiver.conftest import Answer, Receiver, StartReceiver
 from tests.receiver.jwks_server import JwksServer
 from tests.receiver.signing import AUDIENCE
-from workers.contract import Trigger, announced
+from workers.contract import Queues, Trigger
 
 ED25519 = signing.ed25519_key()
 RSA = signing.rsa_key()
@@ -43,7 +43,7 @@ def test_an_ed25519_delivery_is_accepted_with_its_metadata(
 ) -> None:
     assert jwks_server.asked == 0
     assert deliver_v1a(dynamic, signing.event(user_metadata={"job": "nightly"})).word == "accepted"
-    told = announced(redis_client, "abc")
+    told = Queues(redis_client).announced("abc")
     assert told.triggers == {Trigger.DYNAMIC}
     assert told.user_metadata == '{"job": "nightly"}'
     assert deliver_v1a(dynamic, signing.event()).word == "duplicate"
@@ -52,7 +52,7 @@ def test_an_ed25519_delivery_is_accepted_with_its_metadata(
 
 def test_a_token_delivery_is_accepted_with_its_metadata(dynamic: Receiver, redis_client: redis.Redis) -> None:
     assert deliver_token(dynamic, signing.event(user_metadata=["x"])).word == "accepted"
-    assert announced(redis_client, "abc").user_metadata is not None
+    assert Queues(redis_client).announced("abc").user_metadata is not None
     assert deliver_token(dynamic, signing.event("other"), aud="another").status == 401
 
 
@@ -74,13 +74,13 @@ def test_metadata_over_its_limit_is_dropped_and_the_event_accepted(
     dynamic: Receiver, redis_client: redis.Redis
 ) -> None:
     assert deliver_v1a(dynamic, signing.event(user_metadata="x" * 17_000)).word == "accepted"
-    assert announced(redis_client, "abc").user_metadata is None
+    assert Queues(redis_client).announced("abc").user_metadata is None
     dynamic.process.wait_for_output("event=user_metadata_dropped batch=abc")
 
 
 def test_a_static_events_metadata_is_nobodys(receiver: Receiver, redis_client: redis.Redis) -> None:
     assert receiver.deliver(user_metadata={"job": "x"}).word == "accepted"
-    assert announced(redis_client, "abc").user_metadata is None
+    assert Queues(redis_client).announced("abc").user_metadata is None
 
 
 def test_off_is_the_default_and_fetches_nothing(

@@ -2,10 +2,9 @@
 
 import asyncio
 import signal
-import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,36 +13,9 @@ import redis
 from emulator.demo.local_redis import free_port, start_redis
 from receiver.errors import QueueUnavailable
 from receiver.intake import Intake, connect
-from tests.receiver.conftest import Answer, Receiver, StartReceiver
+from tests.receiver.conftest import Answer, OwnRedis, Receiver, StartReceiver
 from tests.support.waiting import wait_until
 from workers.contract import Announcement, Outcome, Trigger
-
-
-class OwnRedis:
-    """A redis-server of one test, to be hurt."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.start()
-
-    def start(self, *options: str) -> None:
-        self.process: subprocess.Popen[bytes] = start_redis(self._folder, self.port, *options)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def client(self) -> "redis.Redis":
-        return redis.Redis(port=self.port)
-
-
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[OwnRedis]:
-    server = OwnRedis(tmp_path / "own-redis")
-    yield server
-    server.kill()
 
 
 def assert_unavailable(answer: Answer) -> None:
@@ -61,7 +33,7 @@ def deliver_in_time(receiver: Receiver, batch: str = "abc") -> Answer:
 def recovers(receiver: Receiver, server: OwnRedis, batch: str) -> None:
     wait_until(lambda: receiver.deliver(batch).status == 200, what="a delivery accepted again")
     with server.client() as client:
-        assert client.exists(f"rq:job:batch-{batch}")
+        assert client.exists(f"rq:job:batch-receiver-batch-{batch}")
 
 
 def test_a_redis_that_is_away_is_503_until_it_is_back(
@@ -125,9 +97,9 @@ def test_a_read_only_redis_is_503(start_receiver: StartReceiver, own_redis: OwnR
 
 
 def test_a_redis_that_refuses_our_password_is_503(start_receiver: StartReceiver, own_redis: OwnRedis) -> None:
-    receiver = start_receiver(own_redis.url.replace("redis://", "redis://:not-the-password@"))
     with own_redis.client() as client:
         client.config_set("requirepass", "another")
+    receiver = start_receiver(own_redis.url.replace("redis://", "redis://:not-the-password@"))
     assert_unavailable(deliver_in_time(receiver))
     assert "not-the-password" not in receiver.process.output
 
@@ -137,7 +109,7 @@ def test_a_broken_record_is_503_for_its_own_batch_alone(
 ) -> None:
     receiver = start_receiver(own_redis.url)
     with own_redis.client() as client:
-        client.set("rq:job:batch-broken", "not a hash")
+        client.set("rq:job:batch-receiver-batch-broken", "not a hash")
     assert_unavailable(deliver_in_time(receiver, "broken"))
     assert receiver.deliver("sound").word == "accepted"
 

@@ -6,14 +6,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import psutil
 import pytest
 import uvicorn
 
 from receiver.protocol import MAX_HEAD_BYTES, BoundedProtocol, limited_to
-from tests.receiver.conftest import PATH, Answer, Receiver, is_closed, read_answer
+from tests.receiver.conftest import PATH, Answer, Receiver, StartReceiver, is_closed, read_answer
 from tests.receiver.signing import event, signed
 
 HEAD = f"POST {PATH} HTTP/1.1\r\nhost: receiver\r\n".encode()
@@ -153,6 +153,31 @@ def test_an_upgrade_is_answered_like_any_request(receiver: Receiver) -> None:
     assert answer.status == 401
 
 
+def test_a_signed_event_that_also_offers_http_2_is_accepted(receiver: Receiver) -> None:
+    body = event()
+    offer = ("connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAMAAABkAARAAAAA")
+    answer = exchange(receiver, whole(body, *offer, f"content-length: {len(body)}") + body)
+    assert (answer.status, answer.word) == (200, "accepted")
+
+
+def test_an_address_in_absolute_form_is_the_same_address(receiver: Receiver) -> None:
+    body = event()
+    request = whole(body, f"content-length: {len(body)}").replace(b"POST /", b"POST http://receiver:80/", 1)
+    with receiver.connection() as connection:
+        connection.sendall(request + body)
+        assert read_answer(connection).word == "accepted"
+
+
+def test_a_body_of_two_framings_is_the_last_on_its_connection(receiver: Receiver) -> None:
+    framings = b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+    assert 400 <= exchange(receiver, HEAD + framings).status < 500
+
+
+def test_a_body_in_crumbs_is_refused_before_it_costs_much(receiver: Receiver) -> None:
+    crumbs = HEAD + b"transfer-encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 40_000
+    assert exchange(receiver, crumbs).status == 431
+
+
 def test_an_answer_before_the_bodys_end_arrives_and_the_rest_is_not_read(receiver: Receiver) -> None:
     with receiver.connection() as connection:
         connection.sendall(
@@ -175,6 +200,25 @@ def test_500_stalled_connections_delay_nobody(receiver: Receiver) -> None:
             took.append(time.monotonic() - started)
     # The middle one: a machine that tests something else at the same time delays some of them.
     assert sorted(took)[10] < 0.1
+
+
+@pytest.mark.parametrize(
+    "unfinished", [b"", b"POST / HT", HEAD + b"content-length: 100\r\n\r\nx"], ids=["silent", "head", "body"]
+)
+def test_more_stalled_connections_than_files_keep_nobody_out(
+    start_receiver: StartReceiver, redis_url: str, unfinished: bytes
+) -> None:
+    receiver = start_receiver(redis_url, before="ulimit -n 256")
+    receiver.deliver("warm")
+    with ExitStack() as stack:
+        stalled = [stack.enter_context(receiver.connection()) for _ in range(300)]
+        for connection in stalled:
+            with suppress(ConnectionError):  # put out already
+                connection.sendall(unfinished)
+        for number in range(20):
+            assert receiver.deliver(f"b{number}").status == 200
+        # Whoever came first makes room.
+        assert is_closed(stalled[0])
 
 
 def test_random_bytes_never_make_it_fail(receiver: Receiver) -> None:

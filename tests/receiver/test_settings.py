@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 
 from receiver.errors import SettingsError
-from receiver.settings import GOOGLE_JWKS_URL, load, parse_env, read_environment
+from receiver.settings import gemini, load
 from tests.conftest import StartProcess
 from tests.receiver.signing import SECRET
+from workers.contract.settings import WEBHOOK_JWKS_URL
 
 MINIMAL = {"WEBHOOK_SIGNING_SECRET": SECRET}
 
@@ -19,7 +20,7 @@ def test_defaults_are_the_designs() -> None:
 
 
 def test_dynamic_needs_no_static_secret() -> None:
-    assert load({"WEBHOOK_DYNAMIC": "on"}).jwks_url == GOOGLE_JWKS_URL
+    assert load({"WEBHOOK_DYNAMIC": "on"}).jwks_url == WEBHOOK_JWKS_URL.default
 
 
 def test_no_secret_is_in_the_repr() -> None:
@@ -68,23 +69,60 @@ def test_a_jwks_address_on_this_machine_may_be_plain(host: str) -> None:
     assert load({"WEBHOOK_DYNAMIC": "on", "WEBHOOK_JWKS_URL": url}).jwks_url == url
 
 
-def test_an_env_file_is_read_line_by_line() -> None:
-    text = "# comment\n\nA=1\n export B = 'two words' \nC=\"x=y\"\nD=\nE='\n"
-    assert parse_env(text) == {"A": "1", "B": "two words", "C": "x=y", "D": "", "E": "'"}
+@pytest.mark.parametrize("text", ["65536", "64k", "64KiB", "64 kb"])
+def test_a_size_may_have_a_unit_here_too(text: str) -> None:
+    assert load({**MINIMAL, "WEBHOOK_MAX_BODY_BYTES": text}).max_body_bytes == 65_536
 
 
-def test_a_wrong_line_of_an_env_file_is_named_by_its_number_alone() -> None:
-    with pytest.raises(SettingsError, match=r"Line 2 of \.env") as caught:
-        parse_env("A=1\nhunter2\n")
-    assert "hunter2" not in str(caught.value)
+@pytest.mark.parametrize("text", ["1023", "1k ib", "65MiB"])
+def test_a_size_has_bounds(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"WEBHOOK_MAX_BODY_BYTES must be .* from 1024 to 67108864\.$"):
+        load({**MINIMAL, "WEBHOOK_MAX_BODY_BYTES": text})
 
 
-def test_the_environment_wins_over_the_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / ".env").write_text("WEBHOOK_PATH=/file\nWEBHOOK_DYNAMIC=on\n")
-    monkeypatch.setenv("WEBHOOK_PATH", "/environment")
-    environment = read_environment(tmp_path)
-    assert environment["WEBHOOK_PATH"] == "/environment"
-    assert environment["WEBHOOK_DYNAMIC"] == "on"
+def test_secrets_from_the_environment_and_from_a_watched_file_count_together(tmp_path: Path) -> None:
+    file = tmp_path / "whsec"
+
+    settings = load({**MINIMAL, "WEBHOOK_SIGNING_SECRET_FILE": str(file)})
+
+    assert (len(settings.secrets), settings.secret_file) == (1, file)
+
+
+def test_a_signing_secret_among_systemds_credentials_is_found_where_nothing_else_names_one(
+    tmp_path: Path,
+) -> None:
+    credential = tmp_path / "WEBHOOK_SIGNING_SECRET"
+    credential.write_text(SECRET)
+    environment = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+
+    assert load(environment).secret_file == credential
+    assert load({**environment, **MINIMAL}).secret_file is None
+    named = {**environment, "WEBHOOK_SIGNING_SECRET_FILE": "/run/whsec"}
+    assert load(named).secret_file == Path("/run/whsec")
+
+
+def test_the_registration_needs_an_address_and_a_key_alone() -> None:
+    assert gemini({"GOOGLE_API_KEY": "two"}) == ("https://generativelanguage.googleapis.com", "two")
+    assert gemini({"GEMINI_API_KEY": "one", "GOOGLE_API_KEY": "two"})[1] == "two"
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({}, "GEMINI_API_KEY is not set"),
+        ({"GEMINI_API_KEY": "with space"}, "GEMINI_API_KEY holds characters"),
+        ({"GEMINI_API_KEY": "schlüssel"}, "GEMINI_API_KEY holds characters"),
+        ({"GOOGLE_API_KEY": "with space"}, "GOOGLE_API_KEY holds characters"),
+        ({"GEMINI_API_KEY": "k", "GOOGLE_GEMINI_BASE_URL": "http://example.com"}, "GOOGLE_GEMINI_BASE_URL"),
+        ({"GEMINI_API_KEY": "k", "GOOGLE_GEMINI_BASE_URL": "ftp://[::1"}, "GOOGLE_GEMINI_BASE_URL"),
+    ],
+)
+def test_what_the_registration_can_not_use_is_named_without_its_value(
+    environment: dict[str, str], sentence: str
+) -> None:
+    with pytest.raises(SettingsError, match=sentence) as caught:
+        gemini(environment)
+    assert not any(len(value) > 1 and value in str(caught.value) for value in environment.values())
 
 
 @pytest.mark.parametrize(

@@ -16,16 +16,28 @@ ROOT = Path(__file__).resolve().parents[2]
 class Process:
     """`batch-receiver <args>` as a process of its own, its output in a file."""
 
-    def __init__(self, args: list[str], env: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        args: list[str],
+        env: Mapping[str, str],
+        log: Path,
+        *,
+        before: str = "",
+        stdin: int = subprocess.DEVNULL,
+    ) -> None:
+        """`before` is what a shell does first, in the process that then becomes the command."""
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "receiver.cli", *args]
+        if before:
+            command = ["sh", "-c", f'{before}; exec "$@"', "sh", *command]
         with log.open("ab") as output:
             self._popen = subprocess.Popen(
-                [sys.executable, "-m", "receiver.cli", *args],
+                command,
                 env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", **env},
                 stdout=output,
                 stderr=output,
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
             )
 
     @property

@@ -12,7 +12,9 @@ from emulator.demo.local_redis import free_port, start_redis
 from receiver.cli import main
 from tests.support.deployment import Deployment, result_line
 from tests.support.gemini import API_KEY
+from tests.support.queues import BATCHES, queue
 from workers import contract
+from workers.contract import Queues
 
 COMMANDS = ["work", "process", "replay", "status"]
 GOOD: dict[str, str | None] = {
@@ -185,8 +187,8 @@ def test_a_replay_enqueues_a_batch_once(deployment: Deployment, redis_client: Re
     assert (first.returncode, first.output) == (0, "abc is enqueued.\n")
     assert second.returncode == 0
     assert json.loads(second.output) == {"batch": "abc", "status": "duplicate"}
-    assert contract.queue(contract.BATCHES, redis_client).get_job_ids() == ["batch-abc"]
-    assert contract.announced(redis_client, "abc").triggers == {contract.Trigger.REPLAY}
+    assert queue(redis_client, BATCHES).get_job_ids() == ["batch-receiver-batch-abc"]
+    assert Queues(redis_client).announced("abc").triggers == {contract.Trigger.REPLAY}
 
 
 def test_the_status_of_a_batch_is_shown_and_printed_as_json(deployment: Deployment) -> None:
@@ -220,7 +222,7 @@ def test_the_status_of_everything_is_shown_and_printed_as_json(deployment: Deplo
     shown, document = deployment.run("status"), deployment.run("status", "--json")
 
     assert shown.returncode == document.returncode == 0
-    assert "waiting: 1\n  batch-abc  waiting" in shown.output
+    assert "waiting: 1\n  batch-receiver-batch-abc  waiting" in shown.output
     assert batch in shown.output
     found = json.loads(document.output)
     assert found["totals"] == {"waiting": 1, "running": 0, "failed": 0}

@@ -12,16 +12,19 @@ import msgspec
 import pytest
 
 from tests.support.deployment import contents, result_line
+from tests.support.story import finish
 from workers import commit, parts
 from workers.bucket import layout
 from workers.bucket.opening import open_bucket
-from workers.bucket.protocol import Bucket
+from workers.bucket.protocol import Bucket, MissingObject
 from workers.contract import Trigger
 from workers.errors import Incomplete
-from workers.fanout import Tally, fan_out
+from workers.fanout import fan_out
 from workers.gemini.batches import State
 from workers.plan import Plan, read_plan, write_plan
+from workers.results.tally import Tally
 from workers.sources import InlineSource
+from workers.summary import Counts, Summary, read_summary
 
 BATCH = "abc"
 OBJECTS = frozenset({"objects"})
@@ -56,9 +59,9 @@ def prepare(bucket: Bucket, lines: list[bytes], planned: Plan | None = None, par
         fan_out(bucket, BATCH, part, OBJECTS)
 
 
-def commit_lines(bucket: Bucket, lines: list[bytes], planned: Plan | None = None) -> commit.Summary:
+def commit_lines(bucket: Bucket, lines: list[bytes], planned: Plan | None = None) -> Summary:
     prepare(bucket, lines, planned)
-    summary = commit.finish(bucket, BATCH)
+    summary = finish(bucket, BATCH)
     assert summary
     return summary
 
@@ -181,7 +184,7 @@ def test_a_batch_without_results_has_an_empty_manifest(bucket: Bucket) -> None:
 
     assert names(bucket, BATCH) == ["abc/batch.json", "abc/manifest.jsonl"]
     assert bucket.size(layout.manifest(BATCH)) == 0
-    assert summary.counts == commit.Counts()
+    assert summary.counts == Counts()
     assert summary.raw_sha256 == hashlib.sha256(b"").hexdigest()
 
 
@@ -193,11 +196,11 @@ def test_nothing_is_committed_while_a_part_is_missing(bucket: Bucket) -> None:
     for name in done:
         marker = bucket.get(name) or b""
         bucket.delete([name])
-        assert commit.finish(bucket, BATCH) is None
+        assert finish(bucket, BATCH) is None
         assert bucket.size(layout.summary(BATCH)) is None
         bucket.put(name, marker, layout.JSON)
 
-    assert commit.finish(bucket, BATCH)
+    assert finish(bucket, BATCH)
 
 
 @pytest.mark.parametrize("missing", [layout.plan(BATCH), layout.split(BATCH)])
@@ -205,7 +208,7 @@ def test_nothing_is_committed_before_the_source_is_wholly_split(bucket: Bucket, 
     prepare(bucket, [result_line("a")])
     bucket.delete([missing])
 
-    assert commit.finish(bucket, BATCH) is None
+    assert finish(bucket, BATCH) is None
     assert names(bucket, BATCH + "/batch.json") == []
 
 
@@ -213,7 +216,8 @@ def test_nothing_is_committed_whose_manifest_is_missing(bucket: Bucket) -> None:
     prepare(bucket, [result_line("a")])
     bucket.delete(names(bucket, f"_work/{BATCH}/manifests"))
 
-    assert commit.finish(bucket, BATCH) is None
+    with pytest.raises(MissingObject):
+        finish(bucket, BATCH)
     assert bucket.size(layout.summary(BATCH)) is None
     assert bucket.size(layout.manifest(BATCH)) is None
 
@@ -224,7 +228,7 @@ def test_parts_that_do_not_add_up_are_never_committed(bucket: Bucket) -> None:
     bucket.put(done, msgspec.json.encode(Tally(lines=2)), layout.JSON)
 
     with pytest.raises(Incomplete, match="1 lines came, 2 were fanned out"):
-        commit.finish(bucket, BATCH)
+        finish(bucket, BATCH)
 
     assert bucket.size(layout.summary(BATCH)) is None
 
@@ -233,7 +237,7 @@ def test_finishing_twice_commits_once(bucket: Bucket, tmp_path: Path) -> None:
     first = commit_lines(bucket, [result_line("a")])
     before = contents(tmp_path, but_times=False)
 
-    assert commit.finish(bucket, BATCH) == first
+    assert finish(bucket, BATCH) == first
 
     assert contents(tmp_path, but_times=False) == before
 
@@ -242,10 +246,10 @@ def test_many_that_finish_at_once_leave_one_whole_commit(bucket: Bucket) -> None
     for _ in range(5):
         prepare(bucket, [result_line(f"k{n}") for n in range(9)])
         with ThreadPoolExecutor(4) as pool:
-            found = list(pool.map(lambda _: commit.finish(bucket, BATCH), range(4)))
+            found = list(pool.map(lambda _: finish(bucket, BATCH), range(4)))
 
         assert any(found)
-        commit.finish(bucket, BATCH)
+        finish(bucket, BATCH)
         assert names(bucket, "_work") == []
         (index,) = names(bucket, "_index")
         assert bucket.get(index) == bucket.get(layout.summary(BATCH))
@@ -258,14 +262,14 @@ def test_many_that_finish_at_once_leave_one_whole_commit(bucket: Bucket) -> None
 def test_a_crash_between_commit_and_tidying_is_made_good(bucket: Bucket, tmp_path: Path, index: str) -> None:
     prepare(bucket, [result_line("a")])
     work = {name: bucket.get(name) or b"" for name in names(bucket, "_work")}
-    summary = commit.finish(bucket, BATCH)
+    summary = finish(bucket, BATCH)
     whole = contents(tmp_path, but_times=False)
     for name, blob in work.items():
         bucket.put(name, blob, layout.JSON)
     copy = layout.index(today(), BATCH)
     bucket.delete([copy]) if index == "missing" else bucket.put(copy, b"{}", layout.JSON)
 
-    assert commit.finish(bucket, BATCH) == summary
+    assert finish(bucket, BATCH) == summary
 
     assert contents(tmp_path, but_times=False) == whole
 
@@ -274,14 +278,14 @@ def test_what_a_late_worker_leaves_after_the_commit_is_tidied_by_the_next_look(b
     summary = commit_lines(bucket, [result_line("a")])
     bucket.put(layout.done(BATCH, 0, "0" * 64), b"{}", layout.JSON)
 
-    assert commit.finish(bucket, BATCH) == summary
+    assert finish(bucket, BATCH) == summary
 
     assert names(bucket, "_work") == []
 
 
 @pytest.mark.parametrize("state", [State.FAILED, State.EXPIRED, State.CANCELLED])
 def test_a_batch_that_has_no_results_is_its_summary_alone(bucket: Bucket, state: State) -> None:
-    summary = commit.commit_without_results(bucket, plan(state, error={"code": 13, "message": "internal"}))
+    summary = commit.close(bucket, plan(state, error={"code": 13, "message": "internal"}))
 
     assert names(bucket, BATCH) == ["abc/batch.json"]
     assert (summary.state, summary.revision, summary.counts.total) == (state, 1, 0)
@@ -290,18 +294,18 @@ def test_a_batch_that_has_no_results_is_its_summary_alone(bucket: Bucket, state:
 
 
 def test_the_same_end_without_results_is_committed_once(bucket: Bucket, tmp_path: Path) -> None:
-    commit.commit_without_results(bucket, plan(State.FAILED))
+    commit.close(bucket, plan(State.FAILED))
     before = contents(tmp_path, but_times=False)
 
-    commit.commit_without_results(bucket, plan(State.FAILED, trigger=Trigger.REPLAY))
+    commit.close(bucket, plan(State.FAILED, trigger=Trigger.REPLAY))
 
     assert contents(tmp_path, but_times=False) == before
 
 
 def test_another_end_without_results_is_the_next_revision(bucket: Bucket) -> None:
-    commit.commit_without_results(bucket, plan(State.FAILED))
+    commit.close(bucket, plan(State.FAILED))
 
-    summary = commit.commit_without_results(bucket, plan(State.EXPIRED))
+    summary = commit.close(bucket, plan(State.EXPIRED))
 
     assert (summary.state, summary.revision) == (State.EXPIRED, 2)
     assert len(names(bucket, "_index")) == 1
@@ -312,20 +316,20 @@ def test_a_batch_that_succeeded_never_changes_again(bucket: Bucket, tmp_path: Pa
     commit_lines(bucket, [result_line("a")])
     before = contents(tmp_path, but_times=False)
 
-    commit.commit_without_results(bucket, plan(state))
+    commit.close(bucket, plan(state))
     prepare(bucket, [result_line("b")], plan(state))
-    commit.finish(bucket, BATCH)
+    finish(bucket, BATCH)
 
     assert document(bucket)["revision"] == 1
     assert bucket.get(layout.manifest(BATCH)) == before["bucket/abc/manifest.jsonl"]
 
 
 def test_a_failed_batch_that_succeeded_is_replaced_with_its_index(bucket: Bucket) -> None:
-    failed = commit.commit_without_results(bucket, plan(State.FAILED))
+    failed = commit.close(bucket, plan(State.FAILED))
     yesterday = msgspec.structs.replace(failed, committed_at="2026-07-01T10:00:00.000Z")
-    bucket.put(layout.summary(BATCH), commit.encoded(yesterday), layout.JSON)
+    bucket.put(layout.summary(BATCH), yesterday.encoded(), layout.JSON)
     bucket.delete(names(bucket, "_index"))
-    bucket.put(layout.index("2026-07-01", BATCH), commit.encoded(yesterday), layout.JSON)
+    bucket.put(layout.index("2026-07-01", BATCH), yesterday.encoded(), layout.JSON)
 
     summary = commit_lines(bucket, [result_line("a")])
 
@@ -359,7 +363,7 @@ def test_a_summary_that_is_none_of_ours_is_left_and_said(bucket: Bucket) -> None
         bucket.put(layout.summary(BATCH), blob, layout.JSON)
 
         with pytest.raises(Incomplete, match=r"abc/batch\.json is not readable"):
-            commit.finish(bucket, BATCH)
+            finish(bucket, BATCH)
         assert bucket.get(layout.summary(BATCH)) == blob
 
 
@@ -368,12 +372,12 @@ def test_fields_of_later_versions_are_ignored(bucket: Bucket) -> None:
     later = document(bucket) | {"added_later": 1}
     bucket.put(layout.summary(BATCH), json.dumps(later).encode(), layout.JSON)
 
-    assert commit.read_summary(bucket, BATCH) == summary
+    assert read_summary(bucket, BATCH) == summary
 
 
 def test_a_batch_that_nobody_committed_has_no_summary(bucket: Bucket) -> None:
-    assert commit.read_summary(bucket, BATCH) is None
-    assert commit.finish(bucket, BATCH) is None
+    assert read_summary(bucket, BATCH) is None
+    assert finish(bucket, BATCH) is None
     assert read_plan(bucket, BATCH) is None
 
 

@@ -17,7 +17,8 @@ import pytest
 
 from tests.support.deployment import Deployment, contents, result_line
 from tests.support.processes import ROOT
-from workers import commit, fanout
+from tests.support.story import finish
+from workers import fanout
 from workers.bucket import layout
 from workers.bucket.opening import open_bucket
 from workers.bucket.protocol import Bucket, DiskFull, Writer
@@ -26,6 +27,7 @@ from workers.dataset import SCHEMA
 from workers.gemini.batches import State
 from workers.parts import Part, Piece, Split
 from workers.plan import Plan, write_plan
+from workers.summary import Summary
 
 PARQUET = frozenset({"parquet"})
 OBJECTS = frozenset({"objects"})
@@ -105,10 +107,10 @@ def prepare(
 
 def commit_batch(
     bucket: Bucket, *raws: bytes, outputs: frozenset[str] = PARQUET, batch: str = "abc", **told: Any
-) -> commit.Summary:
+) -> Summary:
     for part in prepare(bucket, *raws, batch=batch, **told):
         fanout.fan_out(bucket, batch, part, outputs)
-    summary = commit.finish(bucket, batch)
+    summary = finish(bucket, batch)
     assert summary
     return summary
 
@@ -298,7 +300,7 @@ def test_nothing_of_it_is_seen_before_the_commit_nor_left_in_work_after_it(
         fanout.fan_out(bucket, "abc", part, PARQUET)
         assert not (folder / "abc/dataset").exists()
 
-    assert commit.finish(bucket, "abc")
+    assert finish(bucket, "abc")
 
     assert read(folder).num_rows == 4
     assert not (folder / "_work").exists()
@@ -315,7 +317,7 @@ def test_a_part_that_was_killed_before_its_marker_is_done_again(bucket: Bucket, 
     fanout.fan_out(bucket, "abc", part, PARQUET)
 
     assert bucket.get(staged) == whole
-    assert commit.finish(bucket, "abc")
+    assert finish(bucket, "abc")
     assert (folder / "abc/dataset/part-00000.parquet").read_bytes() == whole
 
 
@@ -324,7 +326,7 @@ def test_a_commit_that_was_killed_halfway_is_completed(bucket: Bucket, folder: P
         fanout.fan_out(bucket, "abc", part, PARQUET)
     bucket.put("abc/dataset/part-00000.parquet", b"of an earlier run", layout.PARQUET)
 
-    assert commit.finish(bucket, "abc")
+    assert finish(bucket, "abc")
 
     assert read(folder).column("key").to_pylist() == ["a", "b", "a", "b"]
 
@@ -334,7 +336,7 @@ def test_a_setting_changed_on_the_way_is_said_in_the_summary(bucket: Bucket, fol
     fanout.fan_out(bucket, "abc", first, OBJECTS)
     fanout.fan_out(bucket, "abc", second, BOTH)
 
-    summary = commit.finish(bucket, "abc")
+    summary = finish(bucket, "abc")
 
     assert summary
     assert summary.warnings == [

@@ -14,7 +14,7 @@ from workers.bucket import layout
 from workers.bucket.opening import open_bucket
 from workers.bucket.protocol import Bucket, MissingObject
 from workers.errors import Incomplete
-from workers.fanout import Tally, fan_out, read_tally
+from workers.fanout import fan_out, read_tally
 from workers.parts import Part
 
 BATCH = "abc"
@@ -220,15 +220,3 @@ def test_a_line_above_the_limit_is_invalid_and_its_neighbours_are_not(
     entries = manifest(bucket, part)
     assert [entry["status"] for entry in entries] == ["failed", "invalid", "failed"]
     assert entries[1]["raw"] == {"part": "raw/part-00000.jsonl", "offset": 23, "length": len(long)}
-
-
-def test_tallies_add_up() -> None:
-    total = Tally()
-
-    total.add(Tally(2, 1, {"succeeded": 2}, {"STOP": 2}, {"total_tokens": 5, "prompt_tokens": 0}))
-    total.add(Tally(3, 0, {"succeeded": 1, "failed": 2}, {"SAFETY": 1}, {"total_tokens": 7}))
-
-    assert (total.lines, total.repeated) == (5, 1)
-    assert total.counts == {"succeeded": 3, "failed": 2}
-    assert total.finish_reasons == {"STOP": 2, "SAFETY": 1}
-    assert total.usage["total_tokens"] == 12

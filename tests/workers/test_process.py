@@ -4,9 +4,10 @@ import json
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,41 +17,52 @@ from tests.support.deployment import contents, result_line
 from tests.support.gemini import API_KEY
 from tests.support.gemini import Gemini as Emulator
 from tests.support.waiting import wait_until
-from workers import commit
 from workers.bucket import layout
 from workers.bucket.opening import open_bucket
 from workers.contract import Announced, Trigger
-from workers.errors import GeminiUnavailable, Incomplete, KeyRefused, NotReady, ResultsGone, Unreadable
+from workers.decision import LATE_OUTPUT_SECONDS
+from workers.errors import (
+    GeminiUnavailable,
+    Incomplete,
+    KeyRefused,
+    NotReady,
+    ResultsGone,
+    Transient,
+    Unreadable,
+)
 from workers.gemini.access import Access, Secret
 from workers.gemini.batches import State
 from workers.gemini.client import Gemini
-from workers.process import LATE_OUTPUT_SECONDS, Result, Tools, fan_out_part, process
+from workers.process import Result, Tools, fan_out_part, process
+from workers.summary import read_summary
 
 PART_BYTES = 50_000
 MANY = b"".join(result_line(f"k{n % 370}", "x" * 500) for n in range(400))
 
 
 class Here:
-    """Runs the parts and the last step in this process, as late as it can."""
+    """Runs the parts in this process, as late as it can."""
 
     def __init__(self, tools: Tools) -> None:
         self.tools = tools
-        self.parts: list[int] = []
-        self.finished: list[str] = []
+        self.handed_out: list[int] = []
 
     def part(self, batch: str, number: int) -> None:
         del batch
-        self.parts.append(number)
+        if number not in self.handed_out:
+            self.handed_out.append(number)
 
-    def finish(self, batch: str) -> None:
-        self.finished.append(batch)
-        commit.finish(self.tools.bucket, batch)
+    def parts(self, batch: str, numbers: Iterable[int]) -> bool:
+        for number in numbers:
+            self.part(batch, number)
+        return False
+
+    def look(self, batch: str) -> None:
+        process(self.tools, self, batch, said())
 
     def run_parts(self, batch: str) -> None:
-        for number in self.parts:
-            if fan_out_part(self.tools, batch, number):
-                self.finish(batch)
-        self.parts.clear()
+        while self.handed_out:
+            fan_out_part(self.tools, self, batch, self.handed_out.pop(0))
 
 
 def build(url: str, folder: str, **changes: Any) -> Tools:
@@ -98,7 +110,7 @@ def test_a_batch_of_one_part_is_committed_at_once(gemini: Emulator, tools: Tools
 
     assert process(tools, here, batch, said()) is Result.COMMITTED
 
-    assert (here.parts, here.finished) == ([], [])
+    assert here.handed_out == []
     assert files(folder, batch) == [
         *("batch.json", "manifest.jsonl", "outputs/a.json", "raw/part-00000.jsonl")
     ]
@@ -113,12 +125,11 @@ def test_each_part_of_a_larger_batch_is_handed_out_once_and_the_last_brings_the_
     assert process(tools, here, batch, said()) is Result.IN_PARTS
 
     count = len(list((folder / batch / "raw").iterdir()))
-    assert here.parts == list(range(count))
+    assert here.handed_out == list(range(count))
     assert count > 5
-    for number in reversed(here.parts):
+    for number in reversed(here.handed_out):
         assert not (folder / batch / "batch.json").exists()
-        assert fan_out_part(tools, batch, number) is (number == 0)
-    assert commit.finish(tools.bucket, batch)
+        assert bool(fan_out_part(tools, Here(tools), batch, number)) is (number == 0)
     assert document(folder, batch)["counts"]["total"] == 400
     assert not (folder / "_work").exists()
 
@@ -127,14 +138,14 @@ def test_only_parts_that_are_not_done_are_handed_out_again(gemini: Emulator, too
     batch = gemini.put_batch(MANY)
     here = Here(tools)
     process(tools, here, batch, said())
-    everything = list(here.parts)
+    everything = list(here.handed_out)
     for number in everything[::2]:
-        fan_out_part(tools, batch, number)
+        fan_out_part(tools, Here(tools), batch, number)
     again = Here(tools)
 
     process(tools, again, batch, said())
 
-    assert again.parts == everything[1::2]
+    assert again.handed_out == everything[1::2]
 
 
 def test_a_batch_whose_parts_are_all_done_is_finished_at_the_next_look(
@@ -143,13 +154,13 @@ def test_a_batch_whose_parts_are_all_done_is_finished_at_the_next_look(
     batch = gemini.put_batch(MANY)
     here = Here(tools)
     process(tools, here, batch, said())
-    for number in here.parts:
-        fan_out_part(tools, batch, number)
+    for number in here.handed_out:
+        fan_out_part(tools, Here(tools), batch, number)
     again = Here(tools)
 
     process(tools, again, batch, said())
 
-    assert (again.parts, again.finished) == ([], [batch])
+    assert again.handed_out == []
     assert document(folder, batch)["state"] == "succeeded"
 
 
@@ -157,7 +168,7 @@ def test_a_part_of_a_batch_that_is_committed_by_now_is_no_work(gemini: Emulator,
     batch = gemini.put_batch(MANY)
     look(tools, batch)
 
-    assert fan_out_part(tools, batch, 0) is False
+    assert fan_out_part(tools, Here(tools), batch, 0) is None
 
 
 def test_a_committed_batch_is_not_even_asked_for(gemini: Emulator, tools: Tools, folder: Path) -> None:
@@ -273,16 +284,19 @@ def test_an_inline_answer_is_processed_like_a_file(gemini: Emulator, tools: Tool
 
 
 @pytest.mark.parametrize("state", ["FAILED", "EXPIRED"])
-def test_a_batch_that_ended_badly_is_its_summary_even_where_it_names_an_output(
+def test_a_batch_that_ended_badly_is_its_summary_and_keeps_the_results_that_it_names(
     gemini: Emulator, tools: Tools, folder: Path, state: str
 ) -> None:
-    batch = gemini.put_batch(result_line("a"), state=state)
+    with_output = gemini.put_batch(result_line("a"), state=state)
+    without = gemini.put_batch(b"", state=state)
 
-    assert look(tools, batch) is Result.COMMITTED
-    assert look(tools, batch) is Result.ALREADY_COMMITTED
+    for batch in (with_output, without):
+        assert look(tools, batch) is Result.COMMITTED
+        assert look(tools, batch) is Result.ALREADY_COMMITTED
+        assert document(folder, batch)["state"] == state.lower()
 
-    assert document(folder, batch)["state"] == state.lower()
-    assert files(folder, batch) == ["batch.json"]
+    assert files(folder, without) == ["batch.json"]
+    assert "outputs/a.json" in files(folder, with_output)
 
 
 def test_a_cancelled_batch_keeps_the_results_that_it_has(
@@ -351,12 +365,11 @@ def test_until_a_batch_is_done_anew_its_first_commit_stands(
     here = Here(tools)
 
     process(tools, here, batch, said())
-    for number in here.parts[:-1]:
-        fan_out_part(tools, batch, number)
+    for number in here.handed_out[:-1]:
+        fan_out_part(tools, Here(tools), batch, number)
 
     assert document(folder, batch)["state"] == "failed"
-    assert fan_out_part(tools, batch, here.parts[-1])
-    here.finish(batch)
+    assert fan_out_part(tools, Here(tools), batch, here.handed_out[-1])
     assert (document(folder, batch)["state"], document(folder, batch)["revision"]) == ("succeeded", 2)
 
 
@@ -427,14 +440,15 @@ def test_metadata_of_the_user_that_is_no_json_is_dropped(
     assert document(folder, batch)["user_metadata"] is None
 
 
-def test_a_file_that_changes_between_two_looks_is_never_mixed(
+def test_a_file_that_changes_while_it_is_split_is_never_mixed(
     gemini: Emulator, tools: Tools, folder: Path, tmp_path: Path
 ) -> None:
     batch = gemini.put_batch(MANY)
     here = Here(tools)
     process(tools, here, batch, said())
-    fan_out_part(tools, batch, 0)
-    fan_out_part(tools, batch, 3)
+    fan_out_part(tools, Here(tools), batch, 0)
+    fan_out_part(tools, Here(tools), batch, 3)
+    (folder / layout.split(batch)).unlink()
     gemini.put_batch(MANY.replace(b"x", b"y"), batch_id=batch)
 
     look(tools, batch)
@@ -470,11 +484,10 @@ def _look_in_a_process(url: str, folder: str, batch: str, kill_after: int | None
     tools = build(url, folder)
     here = Here(tools)
     process(tools, here, batch, said())
-    for count, number in enumerate(here.parts):
+    for count, number in enumerate(here.handed_out):
         if count == kill_after:
             os.kill(os.getpid(), signal.SIGKILL)
-        if fan_out_part(tools, batch, number):
-            here.finish(batch)
+        fan_out_part(tools, Here(tools), batch, number)
 
 
 def test_two_processes_that_process_a_batch_at_once_end_in_the_same_bucket(
@@ -512,7 +525,7 @@ def test_a_process_killed_between_two_parts_is_followed_by_one_that_completes_it
 
     process(tools, here, batch, said())
 
-    assert here.parts[0] == 3
+    assert here.handed_out[0] == 3
     here.run_parts(batch)
     undisturbed = build(gemini.url, (tmp_path / "undisturbed").as_uri())
     look(undisturbed, batch)
@@ -541,7 +554,7 @@ def test_what_gemini_says_of_a_batch_stands_in_its_summary(gemini: Emulator, too
 
     look(tools, batch)
 
-    summary = commit.read_summary(tools.bucket, batch)
+    summary = read_summary(tools.bucket, batch)
     assert summary
     assert (summary.batch, summary.state) == (batch, State.SUCCEEDED)
     assert (summary.display_name, summary.model) == ("ünï", "models/gemini-2.5-pro")
@@ -559,20 +572,196 @@ def test_a_part_that_is_done_once_more_after_the_commit_leaves_nothing_behind(
     for name, data in late.items():
         tools.bucket.put(f"_work/{batch}/parts/{name}", data, layout.JSON)
 
-    assert not fan_out_part(tools, batch, 0)
+    assert not fan_out_part(tools, Here(tools), batch, 0)
 
     assert contents(folder, but_times=False) == before
 
 
-def test_a_cancelled_batch_with_results_that_turns_out_to_have_failed_keeps_none_of_them(
+def test_a_cancelled_batch_with_results_that_turns_out_to_have_failed_keeps_all_of_them(
     gemini: Emulator, tools: Tools, folder: Path
 ) -> None:
     batch = gemini.put_batch(result_line("a"), state="CANCELLED")
     look(tools, batch)
+    before = contents(folder, but_times=False)
     assert "outputs/a.json" in files(folder, batch)
 
-    gemini.change(batch, "FAILED", error={"code": 13, "message": "internal"})
+    gemini.put_operation(
+        {
+            "name": f"batches/{batch}",
+            "metadata": {"state": "BATCH_STATE_FAILED"},
+            "done": True,
+            "error": {"code": 13},
+        }
+    )
+
+    assert look(tools, batch) is Result.ALREADY_COMMITTED
+    assert contents(folder, but_times=False) == before
+
+
+def test_a_cancelled_batch_committed_without_results_is_done_anew_when_its_output_shows_up(
+    gemini: Emulator, tools: Tools, folder: Path
+) -> None:
+    ended = (datetime.now(UTC) - timedelta(seconds=LATE_OUTPUT_SECONDS + 60)).isoformat()
+    batch = gemini.put_batch(b"", state="CANCELLED", stats={"successfulRequestCount": "1"}, ended=ended)
+    look(tools, batch)
+    gemini.put_batch(result_line("a"), batch_id=batch, state="CANCELLED", ended=ended)
+
+    assert look(tools, batch) is Result.COMMITTED
+
+    found = document(folder, batch)
+    assert (found["state"], found["revision"], found["counts"]["total"]) == ("cancelled", 2, 1)
+
+
+def test_what_is_whole_in_raw_is_finished_although_gemini_has_forgotten_file_and_batch(
+    gemini: Emulator, tools: Tools, folder: Path
+) -> None:
+    batch = gemini.put_batch(MANY)
+    process(tools, Here(tools), batch, said())
+    gemini.expire_output(batch)
+    gemini.http.delete(f"/v1beta/batches/{batch}")
+    asked = len(gemini.requests())
+
+    look(tools, batch, said(Trigger.REPLAY))
+
+    assert document(folder, batch)["counts"]["total"] == 400
+    assert len(gemini.requests()) == asked
+
+
+def test_a_further_look_at_a_batch_in_parts_reads_no_raw_part_and_asks_gemini_nothing(
+    gemini: Emulator, tools: Tools
+) -> None:
+    batch = gemini.put_batch(MANY)
+    process(tools, Here(tools), batch, said())
+    asked = len(gemini.requests())
+    for path in (Path(tools.bucket.url.removeprefix("file://")) / batch / "raw").iterdir():
+        path.unlink()
+
+    assert process(tools, Here(tools), batch, said()) is Result.IN_PARTS
+
+    assert len(gemini.requests()) == asked
+
+
+@pytest.mark.parametrize(
+    "note", list(product(["plan", "source", "split"], [b"", b"{", b'{"batch": 7}', b"[" * 100_000]))
+)
+def test_a_note_that_can_not_be_read_is_not_there(
+    gemini: Emulator, tools: Tools, folder: Path, tmp_path: Path, note: tuple[str, bytes]
+) -> None:
+    batch = gemini.put_batch(MANY)
+    process(tools, Here(tools), batch, said())
+    (folder / "_work" / batch / f"{note[0]}.json").write_bytes(note[1])
+
     look(tools, batch)
 
-    assert files(folder, batch) == ["batch.json"]
-    assert document(folder, batch)["revision"] == 2
+    undisturbed = build(gemini.url, (tmp_path / "undisturbed").as_uri())
+    look(undisturbed, batch)
+    assert contents(folder / batch) == contents(tmp_path / "undisturbed" / batch)
+    assert not (folder / "_work").exists()
+    undisturbed.gemini.close()
+
+
+@pytest.mark.parametrize("name", ["parts/00002.json", "keys/00002.bin"])
+def test_a_part_whose_note_is_lost_is_fetched_again(
+    gemini: Emulator, tools: Tools, folder: Path, tmp_path: Path, name: str
+) -> None:
+    batch = gemini.put_batch(MANY)
+    process(tools, Here(tools), batch, said())
+    (folder / "_work" / batch / name).unlink()
+
+    look(tools, batch)
+
+    undisturbed = build(gemini.url, (tmp_path / "undisturbed").as_uri())
+    look(undisturbed, batch)
+    assert contents(folder / batch) == contents(tmp_path / "undisturbed" / batch)
+    undisturbed.gemini.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"not ours"])
+def test_a_batch_json_that_is_none_of_ours_is_told_of_and_left_alone(
+    gemini: Emulator, tools: Tools, folder: Path, content: bytes
+) -> None:
+    batch = gemini.put_batch(result_line("a"))
+    (folder / batch).mkdir(parents=True)
+    (folder / batch / "batch.json").write_bytes(content)
+
+    with pytest.raises(Incomplete, match="move it away"):
+        look(tools, batch)
+
+    assert (folder / batch / "batch.json").read_bytes() == content
+
+
+def test_outputs_of_a_source_that_was_replaced_do_not_stay(
+    gemini: Emulator, tools: Tools, folder: Path
+) -> None:
+    batch = gemini.put_batch(MANY)
+    here = Here(tools)
+    process(tools, here, batch, said())
+    for number in here.handed_out[:3]:
+        fan_out_part(tools, here, batch, number)
+    (folder / "_work" / batch / "split.json").unlink()
+    gemini.put_batch(b"".join(result_line(f"new{n}") for n in range(5)), batch_id=batch)
+
+    look(tools, batch)
+
+    assert len(list((folder / batch / "outputs").iterdir())) == 5
+
+
+def test_outputs_do_not_stay_where_others_were_asked_for_meanwhile(
+    gemini: Emulator, tools: Tools, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = gemini.put_batch(MANY[:5_000])
+    monkeypatch.setattr("workers.process.fan_out", lambda *_: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        look(tools, batch)
+    monkeypatch.undo()
+    (folder / batch / "outputs").mkdir()
+    (folder / batch / "outputs/k0.json").write_bytes(b"{}")
+
+    look(replace(tools, outputs=frozenset({"parquet"})), batch)
+
+    assert not list((folder / batch).glob("outputs/*"))
+    assert (folder / batch / "dataset/part-00000.parquet").exists()
+
+
+@pytest.mark.parametrize("cut", [-30, -1_000, 700])
+def test_a_result_file_that_came_cut_is_fetched_once_more(
+    gemini: Emulator, tools: Tools, folder: Path, cut: int
+) -> None:
+    stats = {"requestCount": "400"}
+    batch = gemini.put_batch(MANY[:cut], stats=stats)
+    real = tools.gemini.download
+    healed = []
+
+    def download(*args: Any, **kwargs: Any) -> Any:
+        if len(gemini.requests(":download")) == 1:  # From the second one on, all of it.
+            gemini.put_batch(MANY, batch_id=batch, stats=stats)
+            healed.append(True)
+        return real(*args, **kwargs)
+
+    tools.gemini.download = download  # type: ignore[method-assign]
+    with pytest.raises(Transient, match="not the whole"):
+        look(tools, batch)
+    look(tools, batch)
+
+    assert healed
+    assert document(folder, batch)["counts"]["total"] == 400
+    assert document(folder, batch)["warnings"][0].startswith("30 results repeat")
+
+
+def test_a_committed_batch_is_fetched_once_more_on_request_and_replaced_only_where_it_differs(
+    gemini: Emulator, tools: Tools, folder: Path
+) -> None:
+    batch = gemini.put_batch(MANY)
+    look(tools, batch)
+    before = contents(folder, but_times=False)
+    again = Announced(frozenset({Trigger.REPLAY}), 1, None, refetch=True)
+
+    assert look(tools, batch, again) is Result.ALREADY_COMMITTED
+    assert contents(folder, but_times=False) == before
+
+    gemini.put_batch(result_line("other"), batch_id=batch)
+    assert look(tools, batch, again) is Result.COMMITTED
+    assert (document(folder, batch)["revision"], document(folder, batch)["counts"]["total"]) == (2, 1)
+    assert files(folder, batch) == [
+        *("batch.json", "manifest.jsonl", "outputs/other.json", "raw/part-00000.jsonl")
+    ]

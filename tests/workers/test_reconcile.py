@@ -2,7 +2,9 @@
 
 import json
 import logging
-from collections.abc import Iterator
+import random
+import shutil
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,10 +14,12 @@ import redis
 
 from tests.support.deployment import result_line
 from tests.support.gemini import Gemini as Emulator
+from tests.support.queues import BATCHES, queue
 from workers import contract, reconcile
 from workers.bucket.opening import open_bucket
-from workers.contract import Announced, Announcement, Trigger
+from workers.contract import Announced, Announcement, Queues, Trigger
 from workers.gemini.access import Access, Secret
+from workers.gemini.batches import Batch, parse_batch
 from workers.gemini.client import Gemini
 from workers.process import Result, Tools, process
 from workers.reconcile import Report
@@ -29,7 +33,10 @@ class Nowhere:
     def part(self, batch: str, number: int) -> None:
         raise AssertionError(f"{batch} has a part {number}")
 
-    def finish(self, batch: str) -> None:
+    def parts(self, batch: str, numbers: Iterable[int]) -> bool:
+        raise AssertionError(f"{batch} has parts {numbers}")
+
+    def look(self, batch: str) -> None:
         raise AssertionError(batch)
 
 
@@ -42,11 +49,11 @@ def tools(gemini: Emulator, tmp_path: Path) -> Iterator[Tools]:
 
 
 def run(tools: Tools, client: "redis.Redis", *, reenable: bool = False) -> Report:
-    return reconcile.reconcile(tools, client, reenable=reenable)
+    return reconcile.reconcile(tools, Queues(client), reenable=reenable)
 
 
 def waiting(client: "redis.Redis") -> list[str]:
-    return [contract.text(entry) for entry in client.lrange("rq:queue:batches", 0, -1)]
+    return [contract.text(entry) for entry in client.lrange("rq:queue:batch-receiver-batches", 0, -1)]
 
 
 def ago(**time: float) -> str:
@@ -63,38 +70,74 @@ def test_every_final_batch_without_a_commit_is_enqueued_the_one_nearest_to_its_e
 
     report = run(tools, redis_client)
 
-    assert waiting(redis_client) == [f"batch-{batch}" for batch in (old, failed, young)]
+    assert waiting(redis_client) == [f"batch-receiver-batch-{batch}" for batch in (old, failed, young)]
     assert (report.listed, report.final, report.enqueued) == (4, 3, 3)
-    assert contract.announced(redis_client, old).triggers == {Trigger.RECONCILE}
+    assert Queues(redis_client).announced(old).triggers == {Trigger.RECONCILE}
 
 
 @pytest.mark.parametrize("name", ["batches/../abc", "batches/batches/abc", "batches/", "", "x/abc"])
-def test_a_listed_batch_whose_name_holds_no_batch_id_is_left_out_and_in_nobodys_way(
-    gemini: Emulator,
-    tools: Tools,
-    redis_client: "redis.Redis",
-    caplog: pytest.LogCaptureFixture,
-    name: str,
+def test_a_listed_batch_whose_name_holds_no_batch_id_is_counted_and_in_nobodys_way(
+    gemini: Emulator, tools: Tools, redis_client: "redis.Redis", name: str
 ) -> None:
     gemini.put_operation({"name": name, "metadata": {"state": "BATCH_STATE_FAILED"}}, batch_id="odd")
     batch = gemini.put_batch(result_line("a"))
 
     report = run(tools, redis_client)
 
-    assert waiting(redis_client) == [f"batch-{batch}"]
-    assert (report.listed, report.final, report.enqueued) == (2, 1, 1)
-    assert "event=unreadable_batch_listed" in caplog.text
+    assert waiting(redis_client) == [f"batch-receiver-batch-{batch}"]
+    assert (report.listed, report.final, report.enqueued, report.unreadable) == (2, 1, 1, 1)
+    assert "can't be asked for" in report.troubles[0]
 
 
-def test_what_ended_more_than_48_hours_ago_is_left_alone_and_what_is_five_days_old_ends_the_paging(
+def test_all_batches_whose_results_can_live_are_looked_at_once_a_day_else_those_of_five_days(
     gemini: Emulator, tools: Tools, redis_client: "redis.Redis"
 ) -> None:
-    gemini.put_batch(result_line("a"), created=ago(days=6), ended=ago(days=5.5))
-    gemini.put_batch(result_line("a"), created=ago(days=4), ended=ago(hours=49))
+    gemini.put_batch(result_line("a"), created=ago(days=60), ended=ago(days=59))
+    old = gemini.put_batch(result_line("a"), created=ago(days=30), ended=ago(days=29))
+    young = gemini.put_batch(result_line("a"), created=ago(days=4), ended=ago(hours=49))
 
     report = run(tools, redis_client)
 
-    assert (report.listed, report.final, report.enqueued) == (1, 0, 0)
+    assert (report.listed, report.final, report.enqueued) == (2, 2, 2)
+    assert set(waiting(redis_client)) == {f"batch-receiver-batch-{batch}" for batch in (old, young)}
+    report = run(tools, redis_client)
+    assert (report.listed, report.final, report.already_waiting) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("order", ["newest first", "oldest first", "mixed"])
+def test_the_order_of_the_list_does_not_matter(tools: Tools, redis_client: "redis.Redis", order: str) -> None:
+    days = [0.1 * n for n in range(45)] + [10 + 0.1 * n for n in range(120)]
+    listed = [
+        parse_batch(
+            json.dumps(
+                {
+                    "name": f"batches/b{n}",
+                    "metadata": {"state": "BATCH_STATE_FAILED", "createTime": ago(days=age)},
+                    "done": True,
+                    "error": {"code": 13},
+                }
+            ).encode(),
+            "",
+        )
+        for n, age in enumerate(days)
+    ]
+    if order == "oldest first":
+        listed.reverse()
+    elif order == "mixed":
+        random.Random(1).shuffle(listed)
+    taken: list[Batch] = []
+
+    def batches() -> Iterator[Batch]:
+        for batch in listed:
+            taken.append(batch)
+            yield batch
+
+    tools.gemini.batches = batches  # type: ignore[method-assign,assignment]
+    redis_client.set("batch-receiver:reconcile:long", 1)
+
+    assert run(tools, redis_client).enqueued == 45
+
+    assert (len(taken) < len(listed)) is (order == "newest first")
 
 
 def test_all_pages_are_read(gemini: Emulator, tools: Tools, redis_client: "redis.Redis") -> None:
@@ -103,22 +146,61 @@ def test_all_pages_are_read(gemini: Emulator, tools: Tools, redis_client: "redis
     report = run(tools, redis_client)
 
     assert report.enqueued == 130
-    assert set(waiting(redis_client)) == {f"batch-{batch}" for batch in batches}
+    assert set(waiting(redis_client)) == {f"batch-receiver-batch-{batch}" for batch in batches}
 
 
-def test_what_is_committed_is_looked_up_in_the_bucket_once(
+def test_the_bucket_is_believed_whatever_was_seen_in_it_before(
     gemini: Emulator, tools: Tools, redis_client: "redis.Redis", tmp_path: Path
 ) -> None:
     batch = gemini.put_batch(result_line("a"))
     assert process(tools, Nowhere(), batch, HERE) is Result.COMMITTED
     assert run(tools, redis_client).committed == 1
-    (tmp_path / "bucket" / batch / "batch.json").unlink()
-    downloads = len(gemini.requests(":download"))
+    shutil.rmtree(tmp_path / "bucket")
+    (tmp_path / "bucket").mkdir()
 
     report = run(tools, redis_client)
 
-    assert (report.committed, report.enqueued) == (1, 0)
-    assert len(gemini.requests(":download")) == downloads
+    assert (report.committed, report.enqueued) == (0, 1)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"schema": 1}'])
+def test_one_batch_json_that_can_not_be_read_is_named_and_hides_no_other_batch(
+    gemini: Emulator, tools: Tools, redis_client: "redis.Redis", content: bytes
+) -> None:
+    bad, good = gemini.put_batch(result_line("a")), gemini.put_batch(result_line("b"))
+    tools.bucket.put(f"{bad}/batch.json", content, "application/json")
+
+    report = run(tools, redis_client)
+
+    assert (report.unreadable, report.enqueued) == (1, 1)
+    assert bad in report.troubles[0]
+    assert waiting(redis_client) == [f"batch-receiver-batch-{good}"]
+
+
+def test_webhooks_that_can_not_be_listed_do_not_undo_what_was_done(
+    gemini: Emulator, tools: Tools, redis_client: "redis.Redis"
+) -> None:
+    gemini.put_batch(result_line("a"))
+    gemini.fault("status", "/webhooks", value=404)
+
+    report = run(tools, redis_client)
+
+    assert report.enqueued == 1
+    assert len(report.troubles) == 1
+    assert redis_client.hget("batch-receiver:counters", "reconcile_enqueued") == b"1"
+
+
+def test_a_batch_near_the_end_of_its_results_goes_before_those_that_wait(
+    gemini: Emulator, tools: Tools, redis_client: "redis.Redis"
+) -> None:
+    Queues(redis_client).announce([Announcement("waits", Trigger.WEBHOOK)])
+    ended = (datetime.now(UTC) - timedelta(hours=40)).isoformat()
+    urgent, young = gemini.put_batch(result_line("a"), ended=ended), gemini.put_batch(result_line("b"))
+
+    run(tools, redis_client)
+
+    ids = [f"batch-receiver-batch-{batch}" for batch in (urgent, "waits", young)]
+    assert waiting(redis_client) == ids
 
 
 def test_what_was_committed_as_failed_and_has_succeeded_since_is_enqueued(
@@ -131,25 +213,25 @@ def test_what_was_committed_as_failed_and_has_succeeded_since_is_enqueued(
     gemini.change(batch, "SUCCEEDED")
 
     assert run(tools, redis_client).enqueued == 1
-    assert waiting(redis_client) == [f"batch-{batch}"]
+    assert waiting(redis_client) == [f"batch-receiver-batch-{batch}"]
 
 
 def test_what_failed_for_good_or_waits_already_is_not_enqueued_again(
     gemini: Emulator, tools: Tools, redis_client: "redis.Redis"
 ) -> None:
     given_up, waits = gemini.put_batch(result_line("a")), gemini.put_batch(result_line("a"))
-    contract.announce(redis_client, [Announcement(given_up, Trigger.WEBHOOK)])
-    job = contract.queue(contract.BATCHES, redis_client).fetch_job(contract.batch_job_id(given_up))
+    Queues(redis_client).announce([Announcement(given_up, Trigger.WEBHOOK)])
+    job = queue(redis_client, BATCHES).fetch_job(f"batch-receiver-batch-{given_up}")
     assert job
-    redis_client.delete("rq:queue:batches")
+    redis_client.delete("rq:queue:batch-receiver-batches")
     job.set_status("failed")  # type: ignore[arg-type]
     job.failed_job_registry.add(job, exc_string="gone")
-    contract.announce(redis_client, [Announcement(waits, Trigger.WEBHOOK)])
+    Queues(redis_client).announce([Announcement(waits, Trigger.WEBHOOK)])
 
     report = run(tools, redis_client)
 
     assert (report.failed_for_good, report.already_waiting, report.enqueued) == (1, 1, 0)
-    assert waiting(redis_client) == [f"batch-{waits}"]
+    assert waiting(redis_client) == [f"batch-receiver-batch-{waits}"]
 
 
 def test_batches_of_another_display_name_are_left_alone(
@@ -162,7 +244,7 @@ def test_batches_of_another_display_name_are_left_alone(
     report = run(picky, redis_client)
 
     assert (report.other_names, report.enqueued) == (1, 1)
-    assert waiting(redis_client) == [f"batch-{ours}"]
+    assert waiting(redis_client) == [f"batch-receiver-batch-{ours}"]
 
 
 @pytest.mark.parametrize("reenable", [False, True])
@@ -194,7 +276,8 @@ def test_what_it_found_is_counted(gemini: Emulator, tools: Tools, redis_client: 
     run(tools, redis_client)
 
     counters = {
-        contract.text(name): int(value) for name, value in redis_client.hgetall(contract.COUNTERS).items()
+        contract.text(name): int(value)
+        for name, value in redis_client.hgetall("batch-receiver:counters").items()
     }
 
     assert counters["reconcile_runs"] == 2
@@ -205,17 +288,19 @@ def test_what_it_found_is_counted(gemini: Emulator, tools: Tools, redis_client: 
 def test_the_first_run_of_a_new_redis_comes_after_an_interval_and_later_ones_when_they_are_due(
     redis_client: "redis.Redis",
 ) -> None:
-    assert not reconcile.due(redis_client, 900, now=1000.0)
-    assert not reconcile.due(redis_client, 900, now=1899.0)
-    assert reconcile.due(redis_client, 900, now=1900.0)
-    assert not reconcile.due(redis_client, 900, now=1901.0)
-    assert reconcile.due(redis_client, 900, now=99_000.0)
+    queues = Queues(redis_client)
+    assert not reconcile.due(queues, 900)
+    for ago, is_due in ((899, False), (901, True), (0, False), (99_000, True), (-0.5, False), (-2_000, True)):
+        redis_client.set("batch-receiver:reconcile:last", queues.now() - ago)
+        assert reconcile.due(queues, 900) is is_due
 
 
 def test_of_many_workers_one_brings_it_on(redis_client: "redis.Redis") -> None:
-    assert not reconcile.due(redis_client, 900, now=0.0)
+    queues = Queues(redis_client)
+    assert not reconcile.due(queues, 900)
+    redis_client.set("batch-receiver:reconcile:last", queues.now() - 1000)
     with ThreadPoolExecutor(16) as pool:
-        told = list(pool.map(lambda n: reconcile.due(redis_client, 900, now=1000.0 + n / 100), range(64)))
+        told = list(pool.map(lambda _: reconcile.due(queues, 900), range(64)))
     assert told.count(True) == 1
 
 
@@ -230,7 +315,7 @@ def test_a_listed_batch_that_can_not_be_read_does_not_hide_the_others(
     report = run(tools, redis_client)
 
     assert report.enqueued == 1
-    assert waiting(redis_client) == [f"batch-{good}"]
+    assert waiting(redis_client) == [f"batch-receiver-batch-{good}"]
 
 
 def test_what_a_crash_left_of_a_committed_batch_is_swept_and_what_is_in_progress_is_not(

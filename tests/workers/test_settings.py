@@ -29,11 +29,12 @@ def test_a_key_and_a_bucket_are_all_that_must_be_set() -> None:
     assert settings.reconcile_interval_seconds == 900
 
 
-def test_the_key_may_stand_under_either_name_and_geminis_own_wins() -> None:
+def test_the_key_may_stand_under_either_name_and_googles_counts_as_in_its_sdk() -> None:
     google = {"GOOGLE_API_KEY": "other", "STORAGE_URL": "file:///x"}
 
     assert Settings.load(google).api_key.reveal() == "other"
-    assert Settings.load({**GOOD, **google}).api_key.reveal() == "AIza-secret"
+    assert Settings.load({**GOOD, **google}).api_key.reveal() == "other"
+    assert Settings.load({**GOOD, **google, "GOOGLE_API_KEY": ""}).api_key.reveal() == "AIza-secret"
     assert Settings.load({**google, "GEMINI_API_KEY": ""}).api_key.reveal() == "other"
 
 
@@ -126,11 +127,12 @@ def test_reconciling_can_be_turned_off_and_concurrency_be_set() -> None:
 
 
 def test_no_secret_is_in_what_settings_show_of_themselves() -> None:
-    settings = load(AWS_SECRET_ACCESS_KEY="hidden-too")
+    settings = load(AWS_SECRET_ACCESS_KEY="hidden-too", REDIS_URL="redis://:hunter2@127.0.0.1/0")
 
     for shown in (repr(settings), str(settings), repr(settings.api_key), f"{settings.api_key}"):
         assert "AIza-secret" not in shown
         assert "hidden-too" not in shown
+        assert "hunter2" not in shown
 
 
 def test_a_refused_key_is_not_quoted() -> None:

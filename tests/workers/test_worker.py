@@ -11,17 +11,19 @@ from rq.serializers import JSONSerializer
 from rq.webhook import Webhook
 
 from tests.support.deployment import Deployment, result_line
+from tests.support.queues import BATCHES
 from tests.support.scripted import Answer, scripted
 from tests.support.waiting import wait_until
 from workers import contract
-from workers.contract import Announcement, Trigger
-from workers.worker import ORPHAN_SECONDS, ORPHANS, ForbiddenJob, OwnJob, OwnQueue, requeue_orphans
+from workers.contract import Announcement, Queues, Trigger
+from workers.contract.queues import FAILURE_TTL_SECONDS
+from workers.worker import ORPHAN_SECONDS, ForbiddenJob, OwnJob, OwnQueue, requeue_orphans
 
 NOW = 1_000_000.0
 
 
 def announce(redis: Redis, *batches: str) -> None:
-    contract.announce(redis, [Announcement(batch, Trigger.WEBHOOK) for batch in batches])
+    Queues(redis).announce([Announcement(batch, Trigger.WEBHOOK) for batch in batches])
 
 
 def status_of(redis: Redis, job_id: str) -> str | None:
@@ -29,21 +31,21 @@ def status_of(redis: Redis, job_id: str) -> str | None:
     return contract.text(status) if status else None
 
 
-def queued(redis: Redis, name: str = contract.BATCHES) -> list[str]:
+def queued(redis: Redis, name: str = BATCHES) -> list[str]:
     return OwnQueue(name, connection=redis).get_job_ids()
 
 
 def lose(redis: Redis, job_id: str, status: JobStatus = JobStatus.QUEUED) -> None:
     """As a worker does that is killed between taking a job and noting it."""
-    OwnQueue(contract.BATCHES, connection=redis).remove(job_id)
+    OwnQueue(BATCHES, connection=redis).remove(job_id)
     redis.hset(Job.key_for(job_id), "status", status.value)
 
 
 def forge(redis: Redis, job_id: str, function: object, *args: object, instance: str | None = None) -> None:
     """Enqueue a record as somebody with access to Redis could write it."""
-    job = OwnQueue(contract.BATCHES, connection=redis).create_job(contract.PROCESS_BATCH, job_id=job_id)
+    job = OwnQueue(BATCHES, connection=redis).create_job(contract.PROCESS_BATCH, job_id=job_id)
     job.data = json.dumps([function, instance, list(args), {}]).encode()
-    OwnQueue(contract.BATCHES, connection=redis).enqueue_job(job)
+    OwnQueue(BATCHES, connection=redis).enqueue_job(job)
 
 
 @pytest.mark.parametrize(
@@ -88,9 +90,9 @@ def test_a_record_with_an_instance_is_not_run(redis_client: Redis, instance: str
 
 
 def test_our_own_functions_are_found_by_their_names(redis_client: Redis) -> None:
-    for name in (contract.PROCESS_BATCH, contract.FAN_OUT_PART, contract.FINISH_BATCH):
-        forge(redis_client, "batch-abc", name, "abc")
-        job = OwnJob.fetch("batch-abc", connection=redis_client, serializer=JSONSerializer)
+    for name in (contract.PROCESS_BATCH, contract.FAN_OUT_PART):
+        forge(redis_client, "batch-receiver-batch-abc", name, "abc")
+        job = OwnJob.fetch("batch-receiver-batch-abc", connection=redis_client, serializer=JSONSerializer)
         assert f"{job.func.__module__}.{job.func.__name__}" == name
 
 
@@ -99,7 +101,7 @@ def test_a_worker_runs_no_forged_record_no_callback_and_calls_no_webhook(
 ) -> None:
     witness = tmp_path / "witness"
     batch = deployment.gemini.put_batch(result_line("a"))
-    queue = OwnQueue(contract.BATCHES, connection=redis_client)
+    queue = OwnQueue(BATCHES, connection=redis_client)
     forge(redis_client, "batch-evil", "os.system", f"touch {witness}")
     with scripted() as server:
         server.answer = lambda _: Answer()
@@ -110,7 +112,7 @@ def test_a_worker_runs_no_forged_record_no_callback_and_calls_no_webhook(
                 id=name,
                 connection=redis_client,
                 serializer=JSONSerializer,
-                origin=contract.BATCHES,
+                origin=BATCHES,
                 on_success=Callback("os.getpid"),
                 on_failure=Callback("os.getpid"),
                 on_stopped=Callback("os.getpid"),
@@ -145,61 +147,61 @@ def test_a_pickle_is_never_read(deployment: Deployment, redis_client: Redis, tmp
 @pytest.mark.parametrize("status", [JobStatus.QUEUED, JobStatus.STARTED, JobStatus.SCHEDULED])
 def test_a_lost_job_is_put_back_at_the_second_look(redis_client: Redis, status: JobStatus) -> None:
     announce(redis_client, "abc")
-    lose(redis_client, "batch-abc", status)
+    lose(redis_client, "batch-receiver-batch-abc", status)
 
-    assert requeue_orphans(redis_client, NOW) == []
-    assert requeue_orphans(redis_client, NOW + ORPHAN_SECONDS - 1) == []
-    assert requeue_orphans(redis_client, NOW + ORPHAN_SECONDS) == ["batch-abc"]
+    assert requeue_orphans(Queues(redis_client), NOW) == []
+    assert requeue_orphans(Queues(redis_client), NOW + ORPHAN_SECONDS - 1) == []
+    assert requeue_orphans(Queues(redis_client), NOW + ORPHAN_SECONDS) == ["batch-receiver-batch-abc"]
 
-    assert queued(redis_client) == ["batch-abc"]
-    assert status_of(redis_client, "batch-abc") == "queued"
-    assert requeue_orphans(redis_client, NOW + 2 * ORPHAN_SECONDS) == []
-    assert not redis_client.exists(ORPHANS)
+    assert queued(redis_client) == ["batch-receiver-batch-abc"]
+    assert status_of(redis_client, "batch-receiver-batch-abc") == "queued"
+    assert requeue_orphans(Queues(redis_client), NOW + 2 * ORPHAN_SECONDS) == []
+    assert not redis_client.exists("batch-receiver:orphans")
 
 
 def test_two_that_look_at_once_put_a_lost_job_back_once(redis_client: Redis) -> None:
     announce(redis_client, "abc")
-    lose(redis_client, "batch-abc")
-    requeue_orphans(redis_client, NOW)
+    lose(redis_client, "batch-receiver-batch-abc")
+    requeue_orphans(Queues(redis_client), NOW)
 
-    first = requeue_orphans(redis_client, NOW + 60)
-    second = requeue_orphans(redis_client, NOW + 60)
+    first = requeue_orphans(Queues(redis_client), NOW + 60)
+    second = requeue_orphans(Queues(redis_client), NOW + 60)
 
-    assert first + second == ["batch-abc"]
-    assert queued(redis_client) == ["batch-abc"]
+    assert first + second == ["batch-receiver-batch-abc"]
+    assert queued(redis_client) == ["batch-receiver-batch-abc"]
 
 
 def test_a_job_that_turned_up_again_is_no_orphan_anymore(redis_client: Redis) -> None:
     announce(redis_client, "abc")
-    lose(redis_client, "batch-abc")
-    requeue_orphans(redis_client, NOW)
-    redis_client.rpush("rq:queue:batches", "batch-abc")
-    assert requeue_orphans(redis_client, NOW + 60) == []
-    lose(redis_client, "batch-abc")
+    lose(redis_client, "batch-receiver-batch-abc")
+    requeue_orphans(Queues(redis_client), NOW)
+    redis_client.rpush("rq:queue:batch-receiver-batches", "batch-receiver-batch-abc")
+    assert requeue_orphans(Queues(redis_client), NOW + 60) == []
+    lose(redis_client, "batch-receiver-batch-abc")
 
-    assert requeue_orphans(redis_client, NOW + 70) == []
-    assert requeue_orphans(redis_client, NOW + 70 + ORPHAN_SECONDS) == ["batch-abc"]
+    assert requeue_orphans(Queues(redis_client), NOW + 70) == []
+    assert requeue_orphans(Queues(redis_client), NOW + 70 + ORPHAN_SECONDS) == ["batch-receiver-batch-abc"]
 
 
 def test_jobs_that_wait_run_are_scheduled_or_failed_are_no_orphans(redis_client: Redis) -> None:
     announce(redis_client, "waits", "runs", "scheduled", "failed", "finished")
-    queue = OwnQueue(contract.BATCHES, connection=redis_client)
+    queue = OwnQueue(BATCHES, connection=redis_client)
     for name in ("runs", "scheduled", "failed", "finished"):
-        queue.remove(f"batch-{name}")
-    redis_client.zadd(queue.started_job_registry.key, {"batch-runs:execution": NOW * 10_000})
-    redis_client.zadd(queue.scheduled_job_registry.key, {"batch-scheduled": NOW * 10_000})
+        queue.remove(f"batch-receiver-batch-{name}")
+    redis_client.zadd(queue.started_job_registry.key, {"batch-receiver-batch-runs:execution": NOW * 10_000})
+    redis_client.zadd(queue.scheduled_job_registry.key, {"batch-receiver-batch-scheduled": NOW * 10_000})
     for name, status in (
         ("runs", JobStatus.STARTED),
         ("scheduled", JobStatus.SCHEDULED),
         ("failed", JobStatus.FAILED),
         ("finished", JobStatus.FINISHED),
     ):
-        redis_client.hset(Job.key_for(f"batch-{name}"), "status", status.value)
+        redis_client.hset(Job.key_for(f"batch-receiver-batch-{name}"), "status", status.value)
 
     for look in range(3):
-        requeue_orphans(redis_client, NOW + 60 * look)
+        requeue_orphans(Queues(redis_client), NOW + 60 * look)
 
-    assert queued(redis_client) == ["batch-waits"]
+    assert queued(redis_client) == ["batch-receiver-batch-waits"]
 
 
 def test_jobs_of_others_in_the_same_redis_are_left_alone(redis_client: Redis) -> None:
@@ -207,7 +209,7 @@ def test_jobs_of_others_in_the_same_redis_are_left_alone(redis_client: Redis) ->
     redis_client.hset(Job.key_for("batch-theirs"), mapping={"status": "queued", "origin": "default"})
 
     for look in range(3):
-        assert requeue_orphans(redis_client, NOW + 60 * look) == []
+        assert requeue_orphans(Queues(redis_client), NOW + 60 * look) == []
 
 
 def test_a_burst_ends_only_when_everything_that_was_handed_out_is_done(
@@ -239,14 +241,14 @@ def test_what_can_not_heal_fails_at_once_and_what_can_is_scheduled(
 
     deployment.run("work", "--burst")
 
-    queue = OwnQueue(contract.BATCHES, connection=redis_client)
-    assert status_of(redis_client, f"batch-{gone}") == "failed"
-    assert queue.failed_job_registry.get_job_ids() == [f"batch-{gone}"]
-    assert status_of(redis_client, "batch-not-ours") == "scheduled"
-    assert queue.scheduled_job_registry.get_job_ids() == ["batch-not-ours"]
-    kept = OwnJob.fetch(f"batch-{gone}", connection=redis_client, serializer=JSONSerializer)
+    queue = OwnQueue(BATCHES, connection=redis_client)
+    assert status_of(redis_client, f"batch-receiver-batch-{gone}") == "failed"
+    assert queue.failed_job_registry.get_job_ids() == [f"batch-receiver-batch-{gone}"]
+    assert status_of(redis_client, "batch-receiver-batch-not-ours") == "scheduled"
+    assert queue.scheduled_job_registry.get_job_ids() == ["batch-receiver-batch-not-ours"]
+    kept = OwnJob.fetch(f"batch-receiver-batch-{gone}", connection=redis_client, serializer=JSONSerializer)
     assert "The result file is gone" in kept.meta["reason"]
-    assert 0 < redis_client.ttl(Job.key_for(f"batch-{gone}")) <= contract.FAILURE_TTL_SECONDS
+    assert 0 < redis_client.ttl(Job.key_for(f"batch-receiver-batch-{gone}")) <= FAILURE_TTL_SECONDS
 
 
 def test_an_announcement_while_the_batch_is_processed_is_not_lost(
@@ -256,19 +258,24 @@ def test_an_announcement_while_the_batch_is_processed_is_not_lost(
     deployment.gemini.fault("delay", f"batches/{batch}", value=0.5)
     announce(redis_client, batch)
     deployment.work()
-    wait_until(lambda: status_of(redis_client, f"batch-{batch}") == "started", what="the start")
+    wait_until(
+        lambda: status_of(redis_client, f"batch-receiver-batch-{batch}") == "started", what="the start"
+    )
 
     deployment.gemini.change(batch, "FAILED", error={"code": 13})
     announce(redis_client, batch)
 
-    wait_until(lambda: not redis_client.exists(Job.key_for(f"batch-{batch}")), what="the end of the job")
-    assert not contract.announced(redis_client, batch).triggers
+    wait_until(
+        lambda: not redis_client.exists(Job.key_for(f"batch-receiver-batch-{batch}")),
+        what="the end of the job",
+    )
+    assert not Queues(redis_client).announced(batch).triggers
     assert len(deployment.gemini.requests(f"batches/{batch}")) == 2
     assert deployment.wait_for_commit(batch)["state"] == "failed"
 
 
 def test_the_lock_of_a_killed_cleaner_does_not_outlive_it_for_long(redis_client: Redis) -> None:
-    queue = OwnQueue(contract.BATCHES, connection=redis_client)
+    queue = OwnQueue(BATCHES, connection=redis_client)
 
     assert queue.acquire_maintenance_lock()
     assert not queue.acquire_maintenance_lock()

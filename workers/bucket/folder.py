@@ -7,8 +7,9 @@ end makes them all durable (12,000 files of 1.4 KB on ext4: 0.1 s against 2.4 s)
 
 import ctypes
 import errno
+import heapq
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
@@ -135,6 +136,13 @@ class Folder:
         folder = check_prefix(prefix)
         with self.translated():
             yield from self._walk(folder + "/" if folder else "")
+
+    def newest(self, prefix: str, limit: int) -> tuple[Sequence[str], int]:
+        found: list[tuple[float, str]] = []
+        for name, _ in self.list(prefix):
+            with suppress(*_ABSENT), self.translated():
+                found.append((self._path(name).stat().st_mtime, name))
+        return [name for _, name in heapq.nlargest(limit, found)], len(found)
 
     def delete(self, names: Iterable[str]) -> None:
         for name in names:

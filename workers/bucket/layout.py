@@ -56,6 +56,11 @@ def split(batch: str) -> str:
     return f"{WORK}/{batch}/split.json"
 
 
+def strays(batch: str) -> str:
+    """Present once the batch's folder may hold objects that its results do not name."""
+    return f"{WORK}/{batch}/strays.json"
+
+
 def part(batch: str, number: int) -> str:
     """Present once this raw part is stored: what the fan-out and a restart need to know of it."""
     return f"{WORK}/{batch}/parts/{number:05d}.json"

@@ -6,6 +6,7 @@ nor encodes them (only the request line is encoded, and the server undoes that),
 that very key.
 """
 
+import heapq
 import os
 import re
 import threading
@@ -248,6 +249,17 @@ class ObjectStore:
             for metas in obstore.list(self._store, folder or None, chunk_size=1000):
                 for meta in metas:
                     yield meta["path"], meta["size"]
+
+    def newest(self, prefix: str, limit: int) -> tuple[Sequence[str], int]:
+        folder, count = check_prefix(prefix), 0
+        found: Sequence[tuple[Any, str]] = []
+        with self._translated():
+            for metas in obstore.list(self._store, folder or None, chunk_size=1000):
+                count += len(metas)
+                found = heapq.nlargest(
+                    limit, [*found, *((meta["last_modified"], meta["path"]) for meta in metas)]
+                )
+        return [name for _, name in found], count
 
     def delete(self, names: Iterable[str]) -> None:
         pending = iter(names)

@@ -11,7 +11,7 @@
     └── BucketRefused       credentials, permissions, or no such bucket
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -58,6 +58,10 @@ class Bucket(Protocol):
         """Where it is, for people: no credentials."""
 
     @property
+    def concurrency(self) -> int:
+        """How many small objects are best written, or read, at once."""
+
+    @property
     def ignores_case(self) -> bool:
         """Whether `a` and `A` are the same object, as in a folder on some file systems."""
 
@@ -92,6 +96,9 @@ class Bucket(Protocol):
 
     def list(self, prefix: str) -> Iterator[tuple[str, int]]:
         """Name and size in bytes of every object below the folder `prefix` ("" for all), in any order."""
+
+    def newest(self, prefix: str, limit: int) -> tuple[Sequence[str], int]:
+        """The names of those that were written last below the folder `prefix`, newest first; how many there are."""
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete objects; those that are missing already are fine."""

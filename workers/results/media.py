@@ -99,7 +99,7 @@ class Medium(Struct, frozen=True, gc=False):
     data: bytes
 
 
-class Entry(Struct, frozen=True, gc=False, omit_defaults=True):
+class MediaEntry(Struct, frozen=True, gc=False, omit_defaults=True):
     """What document and manifest say of a medium: `mime_type` as declared, `bytes` once decoded."""
 
     object: str | None
@@ -113,7 +113,7 @@ class Extracted(Struct, frozen=True, gc=False):
     """The media of a response, and the response without them: pieces to be written one after the other."""
 
     media: list[Medium]
-    entries: list[Entry]
+    entries: list[MediaEntry]
     pieces: list[memoryview | bytes]
 
 
@@ -128,18 +128,18 @@ def extract(line: bytes, name: str) -> Extracted:
         raise ValueError("there is no response")
     done, end = start, value_end(line, start)
     media: list[Medium] = []
-    entries: list[Entry] = []
+    entries: list[MediaEntry] = []
     pieces: list[memoryview | bytes] = []
     for place, value, place_end in _inline_data(line, start):
         fields = {key: view[at:to] for key, _, at, to in members(line, value)}
         declared = _string(fields.get("mimeType", fields.get("mime_type")))
         data = _decoded(fields.get("data"))
         if isinstance(data, str):
-            entries.append(Entry(None, declared, error=data))
+            entries.append(MediaEntry(None, declared, error=data))
             continue
         kind = canonical(declared)
         object_name = f"media/{name}/{len(entries)}.{EXTENSIONS.get(kind, 'bin')}"
-        entries.append(Entry(object_name, declared, len(data), contradiction(kind, data)))
+        entries.append(MediaEntry(object_name, declared, len(data), contradiction(kind, data)))
         media.append(Medium(object_name, kind if kind in EXTENSIONS else OPAQUE, data))
         file_data = {"mimeType": declared or OPAQUE, "fileUri": object_name}
         pieces += (view[done:place], b'"fileData":', msgspec.json.encode(file_data))

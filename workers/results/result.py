@@ -14,7 +14,7 @@ from msgspec import Raw, Struct
 from workers.results import answers
 from workers.results.answers import Usage
 from workers.results.json_text import MAX_DEPTH, has_lone_surrogate, is_too_deep, is_utf8
-from workers.results.media import Entry, Medium, extract
+from workers.results.media import MediaEntry, Medium, extract
 from workers.results.naming import output_name
 
 LINE_LIMIT_BYTES = 256 * 2**20
@@ -54,7 +54,7 @@ class Rendered(Struct, frozen=True, gc=False):
     block_reason: str | None
     usage: Usage | None
     media: list[Medium]
-    entries: list[Entry]
+    entries: list[MediaEntry]
     error: bytes | None
     embedding: Raw | None
     head: bytes
@@ -63,8 +63,13 @@ class Rendered(Struct, frozen=True, gc=False):
     pieces: list[memoryview | bytes]
 
     @property
+    def object_name(self) -> str:
+        """`outputs/<name>.json`, relative to the batch's folder."""
+        return f"outputs/{self.name}.json"
+
+    @property
     def document(self) -> bytes:
-        """The bytes of `outputs/<name>.json`."""
+        """The bytes of that object."""
         label, pieces = (b',"response":', self.pieces) if self.error is None else (b',"error":', [self.error])
         return b"".join((self.head, b',"text":', *_joined(self.texts), self.facts, label, *pieces, b"}"))
 
@@ -81,7 +86,7 @@ class Rendered(Struct, frozen=True, gc=False):
     @property
     def finish_label(self) -> str | None:
         """What it counts as in `finish_reasons` of `batch.json`; None where nothing was generated."""
-        return BLOCKED if self.block_reason else self.finish_reason
+        return finish_label(self.finish_reason, self.block_reason)
 
     @property
     def error_code(self) -> int | None:
@@ -179,6 +184,11 @@ def key_of(line: bytes) -> str | None:
     return parse(line, known_utf8=True).key
 
 
+def finish_label(finish_reason: str | None, block_reason: str | None) -> str | None:
+    """What a result counts as in `finish_reasons` of `batch.json`; None where nothing was generated."""
+    return BLOCKED if block_reason else finish_reason
+
+
 def oversized() -> Line:
     """What `parse` says of a line above the limit, for callers that never held it."""
     return _invalid(f"the line is longer than {LINE_LIMIT_BYTES} bytes")
@@ -196,7 +206,7 @@ def render(line: Line, index: int, occurrence: int) -> Rendered:
     head = b'{"key":%b,"index":%d,"status":%b' % (_encode(line.key), index, _encode(line.status))
     answer = _NO_ANSWER
     media: list[Medium] = []
-    entries: list[Entry] = []
+    entries: list[MediaEntry] = []
     pieces: list[memoryview | bytes] = []
     if line.response is not None:
         answer = answers.read(line.response)
@@ -226,27 +236,6 @@ def render(line: Line, index: int, occurrence: int) -> Rendered:
         facts=facts,
         texts=answer.texts,
         pieces=pieces,
-    )
-
-
-def manifest_line(rendered: Rendered, part: str, offset: int, length: int, *, has_object: bool) -> bytes:
-    """The manifest's line, with its newline.
-
-    Args:
-        rendered: the result.
-        part: the raw part's name, relative to the batch's folder.
-        offset: where in that part the line starts, in bytes.
-        length: of the line without its end, in bytes.
-        has_object: whether `document` is written to `outputs/`.
-    """
-    return b'%b%b%b,"object":%b,"raw":{"part":%b,"offset":%d,"length":%d}}\n' % (
-        rendered.head,
-        rendered.facts,
-        b"" if rendered.error is None else b',"error":' + rendered.error,
-        b'"outputs/%b.json"' % rendered.name.encode() if has_object else b"null",
-        _encode(part),
-        offset,
-        length,
     )
 
 

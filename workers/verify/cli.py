@@ -1,11 +1,10 @@
 """The command `verify`: what `workers.verify.verification` found, for people and for programs."""
 
-import json
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import click
 import msgspec
@@ -13,10 +12,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from workers.bucket.opening import open_bucket
-from workers.command_line import batch_id, told
+from workers.command_line import batch_id, printable, told
 from workers.settings import storage_url
+from workers.summary import Counts
 from workers.verify.examination import Advance
-from workers.verify.findings import OF_THE_BUCKET, Kind
+from workers.verify.findings import OF_THE_BUCKET, Kind, Problem
+from workers.verify.requests import Matched
 from workers.verify.verification import Report, verify
 
 _TITLES = {
@@ -48,12 +49,16 @@ _EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=_FILE,
     help="Write the lines of --input that have no good answer here, ready to be submitted.",
 )
+@click.option("--quick", is_flag=True, help="Compare sizes of outputs, media and tables, not their contents.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def verify_batch(batch: str, requests: Path | None, resubmit: Path | None, *, as_json: bool) -> None:
+def verify_batch(
+    batch: str, requests: Path | None, resubmit: Path | None, *, quick: bool, as_json: bool
+) -> None:
     """Check a batch in the bucket, object by object, and against your requests.
 
-    Reads everything again: raw parts and their hashes, each line of the manifest against its raw line, the
-    presence and size of each object. Needs STORAGE_URL only, and changes nothing in the bucket.
+    Reads everything again: raw parts and their hashes, each line of the manifest and each output and medium
+    against its raw line, each table. With --quick, outputs, media and tables are looked at from outside: a few
+    requests in place of one for each. Needs STORAGE_URL only, and changes nothing in the bucket.
 
     With --input, says which requests are unanswered, failed, invalid, or answered more often than asked. A key
     that stands in several requests is matched by count, good answers to the first of them.
@@ -66,9 +71,11 @@ def verify_batch(batch: str, requests: Path | None, resubmit: Path | None, *, as
     with told():
         bucket = open_bucket(storage_url(os.environ), os.environ)
         with _Bar() as bar:
-            report = verify(bucket, identifier, requests=requests, resubmit=resubmit, stage=bar.stage)
+            report = verify(
+                bucket, identifier, requests=requests, resubmit=resubmit, stage=bar.stage, quick=quick
+            )
     if as_json:
-        click.echo(json.dumps(_document(report), ensure_ascii=False))
+        click.echo(msgspec.json.encode(_document(report)).decode())
     else:
         for line in _told_lines(report, with_requests=requests is not None, resubmit=resubmit):
             click.echo(line)
@@ -85,26 +92,47 @@ def _check_files(requests: Path | None, resubmit: Path | None) -> None:
         raise click.BadParameter("would overwrite the requests of --input.", param_hint="--resubmit")
 
 
-def _document(report: Report) -> dict[str, Any]:
-    findings, matched = report.findings, report.matched
-    return {
-        "batch": report.batch,
-        "good": report.is_good,
-        "intact": report.is_intact,
-        "state": report.summary.state if report.summary else None,
-        "counts": msgspec.structs.asdict(report.summary.counts) if report.summary else None,
-        "objects": report.objects,
-        "requests": msgspec.structs.asdict(matched) if matched else None,
-        "resubmitted": report.resubmitted,
-        "problems": {
-            str(kind): {
-                "count": findings.counts[kind],
-                "first": [msgspec.structs.asdict(problem) for problem in findings.first(kind)],
-            }
+class Problems(msgspec.Struct, frozen=True):
+    """How many problems of a kind there are, and the first of them."""
+
+    count: int
+    first: list[Problem]
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """What `verify` says.
+
+    `intact`: the bucket holds what it should, and nothing else. `good`: also, every request has a good answer.
+    """
+
+    batch: str
+    good: bool
+    intact: bool
+    state: str | None
+    counts: Counts | None
+    objects: int
+    requests: Matched | None
+    resubmitted: int | None
+    problems: dict[Kind, Problems]
+
+
+def _document(report: Report) -> Verified:
+    findings, summary = report.findings, report.summary
+    return Verified(
+        batch=report.batch,
+        good=report.is_good,
+        intact=report.is_intact,
+        state=summary.state if summary else None,
+        counts=summary.counts if summary else None,
+        objects=report.objects,
+        requests=report.matched,
+        resubmitted=report.resubmitted,
+        problems={
+            kind: Problems(findings.counts[kind], findings.first(kind))
             for kind in Kind
             if findings.counts[kind]
         },
-    }
+    )
 
 
 def _told_lines(report: Report, *, with_requests: bool, resubmit: Path | None) -> Iterator[str]:
@@ -137,14 +165,9 @@ def _problems(report: Report, *kinds: Kind) -> Iterator[str]:
             continue
         yield f"{_TITLES[kind]}: {count}"
         for problem in first:
-            yield f"  {_printable(problem.subject)}{': ' if problem.reason else ''}{problem.reason}"
+            yield f"  {printable(problem.subject)}{': ' if problem.reason else ''}{printable(problem.reason)}"
         if count > len(first):
             yield f"  … and {count - len(first)} more"
-
-
-def _printable(text: str) -> str:
-    """On one line, and nothing in it that a terminal obeys: keys are anybody's text."""
-    return text if text.isprintable() else json.dumps(text)
 
 
 class _Bar:

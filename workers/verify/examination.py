@@ -6,21 +6,23 @@ the manifest is believed instead, so that one bad byte is one problem, and the o
 
 import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO
 
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket, MissingObject
-from workers.commit import PartSummary, Summary
-from workers.gemini.batches import State
+from workers.results.answers import USAGE_FIELDS
+from workers.results.documents import manifest_line
 from workers.results.keys import KeyCounter, digest
 from workers.results.lines import lines
-from workers.results.result import manifest_line, oversized, parse, render
-from workers.verify import manifest
+from workers.results.result import Rendered, oversized, parse, render
+from workers.results.tally import Counted, Tally, tally_of
+from workers.summary import Counts, PartSummary, Summary
+from workers.verify import contents, manifest
 from workers.verify.findings import Findings, Kind
-from workers.verify.ledger import Ledger
-from workers.verify.manifest import Entry, Manifest
-from workers.verify.recount import Recount
+from workers.verify.ledger import Held, Ledger
+from workers.verify.manifest import Manifest
+from workers.verify.tables import Table, is_whole, wrong_in
 
 SUMMARY = "batch.json"
 
@@ -29,7 +31,7 @@ Stage = Callable[[str, int | None], Advance]
 """Begins a stage of the work, of a total in bytes or objects where it is known; what it returns tells of progress."""
 
 _CHUNK_BYTES = 1 << 20
-_PARQUET_MAGIC = b"PAR1"
+_COUNTED_AT_ONCE = 1000
 _OF_RESULTS = (f"{layout.OUTPUTS}/", f"{layout.MEDIA}/")
 """Whose objects nobody may call strays, and delete, while some results are unknown."""
 
@@ -46,6 +48,7 @@ class Examination:
         stage: Stage,
         *,
         with_answers: bool,
+        reads_contents: bool,
     ) -> None:
         self.objects = 0
         self.all_results_known = True
@@ -55,9 +58,11 @@ class Examination:
         self._ledger = ledger
         self._stage = stage
         self._with_answers = with_answers
+        self._reads_contents = reads_contents
         self._ignores_case = False
         self._counter = KeyCounter()
-        self._counts = Recount()
+        self._tally = Tally()
+        self._uncounted: list[Counted] = []
 
     def run(self, summary: Summary) -> None:
         self._ledger.expect(SUMMARY)
@@ -74,7 +79,7 @@ class Examination:
         """Raw parts and manifest against `batch.json` and each other; the parts without outputs of their own."""
         advance = self._stage("reading results", summary.raw_bytes)
         stored = Manifest(self._bucket, self._batch, self._findings)
-        if summary.parts or summary.state is State.SUCCEEDED or stored.is_empty:
+        if summary.parts or summary.state == "succeeded" or stored.is_empty:
             self._ledger.expect(manifest.NAME)
         whole = hashlib.sha256()
         without_objects: set[int] = set()
@@ -99,8 +104,9 @@ class Examination:
         if are_intact and (size, whole.hexdigest()) != (summary.raw_bytes, summary.raw_sha256):
             self._note_summary("has another raw_bytes or raw_sha256 than its parts together")
         if self.all_results_known:
-            for sentence in self._counts.differences(summary):
-                self._note_summary(sentence)
+            self._count()
+            for name in _differing(self._tally, summary):
+                self._note_summary(f"has other {name} than the results add up to")
         return without_objects
 
     def _fetch(self, part: PartSummary, file: IO[bytes], whole: "hashlib._Hash", advance: Advance) -> bool:
@@ -141,7 +147,8 @@ class Examination:
             rendered = render(parsed, index, self._occurrence(parsed.key))
             expected = manifest_line(rendered, part, line.offset, line.length, has_object=has_objects)[:-1]
             stored.check(expected, index)
-            self._take(manifest.read(expected), len(rendered.document) if has_objects else None)
+            self._take(rendered, rendered.key)
+            self._expect_objects(rendered, has_objects=has_objects)
             index += 1
         return index - first
 
@@ -150,23 +157,36 @@ class Examination:
         count = 0
         for entry in stored.entries(end):
             self._occurrence(entry.key)
-            self._take(entry, None)
+            self._take(entry, entry.key)
+            if entry.object:
+                self._ledger.expect(entry.object)
+            for medium in entry.media:
+                if medium.object:
+                    self._ledger.expect(medium.object, medium.bytes)
             count += 1
         return count
 
     def _occurrence(self, key: str | None) -> int:
         return self._counter.number(digest(key, ignores_case=self._ignores_case)).get(0, 1) if key else 1
 
-    def _take(self, entry: Entry, size: int | None) -> None:
-        """What follows from one result: objects, counts, an answer."""
-        if entry.object:
-            self._ledger.expect(entry.object, size)
-        for medium in entry.media:
-            if medium.object:
-                self._ledger.expect(medium.object, medium.bytes)
-        self._counts.add(entry)
-        if self._with_answers and entry.key:
-            self._ledger.answer(entry.key, entry.status)
+    def _expect_objects(self, rendered: Rendered, *, has_objects: bool) -> None:
+        objects = [(medium.object_name, medium.data) for medium in rendered.media]
+        if has_objects:
+            objects.append((rendered.object_name, rendered.document))
+        for name, data in objects:
+            self._ledger.expect(name, len(data), contents.digest(data) if self._reads_contents else None)
+
+    def _take(self, result: Counted, key: str | None) -> None:
+        """What one result adds to the counts, and to the answers."""
+        self._uncounted.append(result)
+        if len(self._uncounted) >= _COUNTED_AT_ONCE:
+            self._count()
+        if self._with_answers and key:
+            self._ledger.answer(key, result.status)
+
+    def _count(self) -> None:
+        self._tally.add(tally_of(self._uncounted))
+        self._uncounted.clear()
 
     def _examine_dataset(self, summary: Summary, without_objects: set[int]) -> None:
         """A Parquet file for each raw part that has nothing else; and for all, if any has one.
@@ -176,13 +196,24 @@ class Examination:
         there = dict(self._bucket.list(layout.inside(self._batch, "dataset")))
         known = f"dataset/ holds {len(there)} of {len(summary.parts)} parts"
         is_partial = any(warning.startswith(known) for warning in summary.warnings)
-        for number in range(len(summary.parts)):
-            relative = layout.dataset_part(number)
-            name = layout.inside(self._batch, relative)
-            if name in there or number in without_objects or (there and not is_partial):
-                self._ledger.expect(relative)
-            if name in there and not _is_parquet(self._bucket, name, there[name]):
-                self._findings.note(Kind.DAMAGED, relative, "is no whole Parquet file")
+        found: list[Table] = []
+        first = 0
+        for number, part in enumerate(summary.parts):
+            table = Table(self._batch, layout.dataset_part(number), part.object, first, part.lines)
+            first += part.lines
+            size = there.get(table.name)
+            if size is not None or number in without_objects or (there and not is_partial):
+                self._ledger.expect(table.object)
+            if size is not None and not is_whole(self._bucket, table, size):
+                self._findings.note(Kind.DAMAGED, table.object, "is no whole Parquet file")
+            elif size is not None and self._reads_contents:
+                found.append(table)
+        if found:
+            advance = self._stage("reading tables", len(found))
+            for table, wrong in wrong_in(self._bucket, found):
+                advance(1)
+                if wrong:
+                    self._findings.note(Kind.DAMAGED, table.object, wrong)
 
     def _examine_objects(self) -> None:
         """What is in the batch's folder against all that is expected by now."""
@@ -192,16 +223,24 @@ class Examination:
             self._ledger.find(name[skipped:], size)
             self.objects += 1
             advance(1)
-        for name, times, expected, found in self._ledger.mismatches():
-            if not times:
-                if self.all_results_known or not name.startswith(_OF_RESULTS):
-                    self._findings.note(Kind.STRAY, name)
-            elif found is None:
-                self._findings.note(Kind.MISSING, name)
-            elif expected not in {None, found}:
-                self._findings.note(Kind.DAMAGED, name, f"has {found} bytes instead of {expected}")
-            else:
-                self._findings.note(Kind.DAMAGED, name, f"is claimed by {times} results")
+        advance = self._stage("reading objects", None)
+        for held, is_same in contents.compared(self._bucket, self._batch, self._ledger.held()):
+            advance(1)
+            self._judge(held, is_same=is_same)
+
+    def _judge(self, held: Held, *, is_same: bool) -> None:
+        name, times, expected, found, _ = held
+        if not times:
+            if self.all_results_known or not name.startswith(_OF_RESULTS):
+                self._findings.note(Kind.STRAY, name)
+        elif found is None:
+            self._findings.note(Kind.MISSING, name)
+        elif expected not in {None, found}:
+            self._findings.note(Kind.DAMAGED, name, f"has {found} bytes instead of {expected}")
+        elif times > 1:
+            self._findings.note(Kind.DAMAGED, name, f"is claimed by {times} results")
+        elif not is_same:
+            self._findings.note(Kind.DAMAGED, name, "differs from what its raw line becomes")
 
     def _examine_work(self) -> None:
         for name, _ in self._bucket.list(layout.work(self._batch)):
@@ -219,11 +258,12 @@ class Examination:
         self._findings.note(Kind.DAMAGED, SUMMARY, what)
 
 
-def _is_parquet(bucket: Bucket, name: str, size: int) -> bool:
-    """Whether it begins and ends as Parquet does: what was cut short has no end."""
-    mark = len(_PARQUET_MAGIC)
-    if size < 2 * mark:
-        return False
-    begin = next(bucket.read(name, chunk=mark), b"")
-    end = next(bucket.read(name, chunk=mark, start=size - mark), b"")
-    return begin == end == _PARQUET_MAGIC
+def _differing(tally: Tally, summary: Summary) -> Iterator[str]:
+    """The fields of `batch.json` that say something else than the results add up to."""
+    for name, here, there in (
+        ("counts", Counts(total=tally.lines, **tally.counts), summary.counts),
+        ("finish_reasons", tally.finish_reasons, summary.finish_reasons),
+        ("usage", {field: tally.usage.get(field, 0) for field in USAGE_FIELDS}, summary.usage),
+    ):
+        if here != there:
+            yield name

@@ -21,32 +21,42 @@ PRAGMA synchronous = OFF;
 PRAGMA locking_mode = EXCLUSIVE;
 PRAGMA temp_store = FILE;
 PRAGMA cache_size = -{_CACHE_KIB};
-CREATE TABLE objects (name TEXT, is_expected INTEGER, size INTEGER);
+CREATE TABLE objects (name TEXT, is_expected INTEGER, size INTEGER, digest BLOB);
 CREATE TABLE calls (key TEXT, line INTEGER, status TEXT);
 CREATE TABLE chosen (line INTEGER);
 BEGIN;
 """
-_MISMATCHES = """
+_HELD = """
 SELECT name,
        sum(is_expected),
        max(CASE WHEN is_expected THEN size END) AS size_expected,
-       max(CASE WHEN NOT is_expected THEN size END) AS size_found
+       max(CASE WHEN NOT is_expected THEN size END) AS size_found,
+       max(digest) AS digest
 FROM objects
 GROUP BY name
-HAVING sum(is_expected) != 1 OR size_found IS NULL OR size_expected != size_found
+HAVING sum(is_expected) != 1 OR size_found IS NULL OR size_expected != size_found OR digest IS NOT NULL
 """
 
 
-class Mismatch(NamedTuple):
-    """An object that is not as expected: how often it is expected, its size so, and the size found, in bytes.
+class Held(NamedTuple):
+    """What should be of an object, held against what is: how often it is expected, its size so, and the size found.
 
-    `size_expected` is None where any size will do, `size_found` where there is no such object.
+    In bytes. `size_expected` is None where any size will do, `size_found` where there is no such object, `digest`
+    where its content is not known or not asked for.
     """
 
     name: str
     times_expected: int
     size_expected: int | None
     size_found: int | None
+    digest: bytes | None
+
+    @property
+    def may_be_right(self) -> bool:
+        """Whether it is as expected but for its content."""
+        return (
+            self.times_expected == 1 and self.size_found is not None and self.size_found == self.size_expected
+        )
 
 
 class Call(NamedTuple):
@@ -69,22 +79,22 @@ class Ledger:
             # The empty name is a file of SQLite's own, unlinked as soon as it is open.
             self._connection = sqlite3.connect("", isolation_level=None)
             self._connection.executescript(_SCHEMA)
-        self._objects = _Rows(self._connection, "INSERT INTO objects VALUES (?, ?, ?)")
+        self._objects = _Rows(self._connection, "INSERT INTO objects VALUES (?, ?, ?, ?)")
         self._calls = _Rows(self._connection, "INSERT INTO calls VALUES (?, ?, ?)")
         self._chosen = _Rows(self._connection, "INSERT INTO chosen VALUES (?)")
 
-    def expect(self, name: str, size: int | None = None) -> None:
-        """An object that must be there, of this many bytes unless None."""
-        self._objects.add((name, 1, size))
+    def expect(self, name: str, size: int | None = None, digest: bytes | None = None) -> None:
+        """An object that must be there, of this many bytes and with this digest unless None."""
+        self._objects.add((name, 1, size, digest))
 
     def find(self, name: str, size: int) -> None:
         """An object that is there."""
-        self._objects.add((name, 0, size))
+        self._objects.add((name, 0, size, None))
 
-    def mismatches(self) -> Iterator[Mismatch]:
-        """Every object that is missing, stray, of another size or expected more than once, by name."""
+    def held(self) -> Iterator[Held]:
+        """By name, every object that is missing, stray, of another size or expected more than once; or has a digest."""
         self._objects.flush()
-        return map(Mismatch._make, self._rows(_MISMATCHES))
+        return map(Held._make, self._rows(_HELD))
 
     def answer(self, key: str, status: str) -> None:
         self._calls.add((key, 0, status))

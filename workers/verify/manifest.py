@@ -6,43 +6,11 @@ import msgspec
 
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket, MissingObject
-from workers.results.answers import Usage
+from workers.results.documents import Entry, read
 from workers.results.lines import RawLine, lines
-from workers.results.media import Entry as Medium
-from workers.results.result import BLOCKED, Status
 from workers.verify.findings import Findings, Kind
 
 NAME = "manifest.jsonl"
-
-
-class Location(msgspec.Struct, frozen=True, gc=False):
-    part: str
-    offset: int
-    length: int
-
-
-class Entry(msgspec.Struct, frozen=True, gc=False):
-    """One line. `error` is JSON text as it came, empty where there is none."""
-
-    key: str | None
-    index: int
-    status: Status
-    finish_reason: str | None
-    block_reason: str | None
-    usage: Usage | None
-    media: list[Medium]
-    object: str | None
-    raw: Location
-    error: msgspec.Raw = msgspec.Raw()
-
-    @property
-    def finish_label(self) -> str | None:
-        """What it counts as in `finish_reasons` of `batch.json`."""
-        return BLOCKED if self.block_reason else self.finish_reason
-
-
-read = msgspec.json.Decoder(Entry).decode
-"""An entry from its line. Raises `msgspec.MsgspecError`, or `RecursionError` for what nests too deep."""
 
 
 class Manifest:

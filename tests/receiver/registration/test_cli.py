@@ -319,7 +319,7 @@ def test_a_refused_key_is_one_sentence_without_the_key(run: Run, service: Servic
 
 def test_a_missing_key_is_one_sentence(run: Run) -> None:
     result = run("register", "--url", URL, key=None)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "GEMINI_API_KEY is not set" in result.stderr
 
 

@@ -71,9 +71,9 @@ def test_what_is_cut_is_given_as_far_as_it_goes_and_is_no_end(
 @pytest.mark.parametrize(
     ("name", "body"),
     [
-        *(("gzip", b"plain"), ("deflate", b"\xff plain"), ("gzip", gzip.compress(b"a") + b"more")),
+        *(("gzip", b"plain"), ("deflate", b"\xff plain"), ("gzip", gzip.compress(b"a", mtime=0) + b"more")),
         ("deflate", zlib.compress(b"a") + b"more"),
-        ("gzip", gzip.compress(b"a" * 1000)[:-8] + b"wrongsum"),
+        ("gzip", gzip.compress(b"a" * 1000, mtime=0)[:-8] + b"wrongsum"),
     ],
 )
 def test_what_is_not_packed_as_it_says_can_heal(name: str, body: bytes) -> None:

@@ -7,7 +7,7 @@ const escape = (character) => "%" + character.charCodeAt(0).toString(16).toUpper
 
 function nameOf([key, index, occurrence]) {
   if (key === null || key === "") return `@${index}`;
-  let name = encodeURIComponent(key).replace(/[!'()*]/g, escape).replace(/^[._]/, escape);
+  let name = encodeURIComponent(key).replace(/[!'()*]/g, escape).replace(/^[._]/, escape).replace(/\.$/, escape);
   if (name.length > 200) {
     const digest = createHash("sha256").update(key, "utf8").digest("hex");
     name = name.slice(0, 160).replace(/%[0-9A-F]?$/, "") + "@" + digest.slice(0, 32);

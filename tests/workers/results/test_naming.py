@@ -25,7 +25,13 @@ OCCURRENCES = st.integers(1, 10**9)
         ("request-1", 2, "request-1@2"),
         ("A.b_c~d-9", 1, "A.b_c~d-9"),
         (".", 1, "%2E"),
-        ("..", 1, "%2E."),
+        ("..", 1, "%2E%2E"),
+        ("...", 1, "%2E.%2E"),
+        ("img.", 1, "img%2E"),
+        ("img.", 2, "img%2E@2"),
+        ("img..", 1, "img.%2E"),
+        ("a.b", 1, "a.b"),
+        ("_.", 1, "%5F%2E"),
         (".hidden", 1, "%2Ehidden"),
         ("_work", 1, "%5Fwork"),
         ("a/b", 1, "a%2Fb"),
@@ -41,7 +47,7 @@ OCCURRENCES = st.integers(1, 10**9)
         ("CON", 1, "CON"),
     ],
 )
-def test_a_key_is_percent_encoded_with_leading_dots_and_underscores(
+def test_a_key_is_percent_encoded_with_dots_at_its_ends_and_a_leading_underscore(
     key: str, occurrence: int, name: str
 ) -> None:
     assert output_name(key, 0, occurrence) == name
@@ -54,6 +60,8 @@ def test_a_result_without_a_key_is_named_by_its_index(key: str | None) -> None:
 
 def test_two_hundred_safe_characters_are_kept_and_one_more_is_hashed() -> None:
     assert output_name("a" * 200, 0, 1) == "a" * 200
+    assert output_name("a" * 197 + ".", 0, 1) == "a" * 197 + "%2E"
+    assert output_name("a" * 199 + ".", 0, 1).startswith("a" * 160 + "@")
     assert output_name("a" * 201, 0, 1) == "a" * 160 + "@a92efd82109373e58f9a2056dee01e80"
 
 
@@ -95,6 +103,7 @@ def test_a_name_is_one_path_segment_that_stays_in_its_folder(key: str, occurrenc
     assert name.isprintable()
     assert not set(name) & set("/\\: ")
     assert name[0] not in "._"
+    assert name[-1] != "."
 
 
 @given(KEYS, OCCURRENCES)
@@ -107,7 +116,7 @@ def test_a_short_name_is_what_quote_gives_and_gives_its_key_back(key: str) -> No
     name = output_name(key, 0, 1)
     if "@" not in name:
         assert unquote(name) == key
-        assert key[0] in "._" or name == quote(key, safe="")
+        assert key[0] in "._" or key[-1] == "." or name == quote(key, safe="")
 
 
 def test_javascript_written_from_the_documentation_names_alike() -> None:
@@ -116,7 +125,20 @@ def test_javascript_written_from_the_documentation_names_alike() -> None:
         pytest.skip("node is not installed")
     chance = random.Random(3)
     alphabets = ["ab/._@%", "!'()*~-", "\x00\x1f\x7f\u2028", "éß中文🙂\U0010ffff", "Aa0"]
-    keys: list[str | None] = [None, "", ".", "..", "_", "._", "é" * 34, "a" * 200, "a" * 201, "%" * 67]
+    keys: list[str | None] = [
+        None,
+        "",
+        ".",
+        "..",
+        "_",
+        "._",
+        "a.",
+        "a" * 199 + ".",
+        "é" * 34,
+        "a" * 200,
+        "a" * 201,
+        "%" * 67,
+    ]
     keys += ["".join(chance.choices("".join(alphabets), k=chance.randrange(260))) for _ in range(3000)]
     keys += ["a" * pad + "/" * 60 for pad in range(150, 165)]
     results = [(key, index, 1 + index % 3 if key else 1) for index, key in enumerate(keys)]

@@ -11,8 +11,9 @@ from click.testing import CliRunner, Result
 from google import genai
 
 from tests.support.deployment import Deployment, result_line
+from tests.support.story import finish
 from tests.support.waiting import wait_until
-from workers import commit, parts
+from workers import parts
 from workers.bucket.opening import open_bucket
 from workers.contract import Trigger
 from workers.fanout import fan_out
@@ -50,7 +51,7 @@ def store(folder: Path, answers: list[bytes]) -> None:
     )
     for part, _ in parts.split(bucket, BATCH, InlineSource([msgspec.Raw(line) for line in answers]), 1 << 20):
         fan_out(bucket, BATCH, part, frozenset({"objects"}))
-    assert commit.finish(bucket, BATCH)
+    assert finish(bucket, BATCH)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,19 +10,24 @@ from typing import Any
 
 import msgspec
 import pytest
+from pyarrow import parquet
 
 from tests.support.deployment import result_line
 from tests.support.s3 import S3
+from tests.support.story import finish
 from workers import commit, parts
 from workers.bucket import layout
 from workers.bucket.folder import Folder
 from workers.bucket.opening import open_bucket
 from workers.bucket.protocol import Bucket
 from workers.contract import Trigger
+from workers.errors import SettingsError
 from workers.fanout import fan_out
 from workers.gemini.batches import State
 from workers.plan import Plan, write_plan
 from workers.sources import InlineSource
+from workers.summary import Counts
+from workers.verify import contents
 from workers.verify.findings import SHOWN, Findings, Kind
 from workers.verify.ledger import Call, Ledger
 from workers.verify.requests import judge
@@ -62,21 +68,27 @@ FOREIGN_PARTS = [{"object": "../other/raw/part-00000.jsonl", "lines": 1, "bytes"
 OTHER_COUNTS = {"total": 9, "succeeded": 7, "failed": 1, "invalid": 1}
 
 
-def begin(bucket: Bucket, lines: list[bytes], state: State = State.SUCCEEDED) -> list[parts.Part]:
+def begin(
+    bucket: Bucket, lines: list[bytes], state: State = State.SUCCEEDED, batch: str = BATCH
+) -> list[parts.Part]:
     """A batch that is split into small parts, and not yet fanned out."""
-    plan = Plan(BATCH, state, "my batch", "models/m", None, None, None, None, Trigger.PROCESS, None)
+    plan = Plan(batch, state, "my batch", "models/m", None, None, None, None, Trigger.PROCESS, None)
     write_plan(bucket, plan)
     source = InlineSource([msgspec.Raw(line.strip()) for line in lines])
-    return [part for part, _ in parts.split(bucket, BATCH, source, 400)]
+    return [part for part, _ in parts.split(bucket, batch, source, 400)]
 
 
 def store(
-    bucket: Bucket, lines: list[bytes], outputs: str = "objects", state: State = State.SUCCEEDED
+    bucket: Bucket,
+    lines: list[bytes],
+    outputs: str = "objects",
+    state: State = State.SUCCEEDED,
+    batch: str = BATCH,
 ) -> None:
     """A committed batch of several small parts."""
-    for part in begin(bucket, lines, state):
-        fan_out(bucket, BATCH, part, frozenset(outputs.split(",")))
-    assert commit.finish(bucket, BATCH)
+    for part in begin(bucket, lines, state, batch):
+        fan_out(bucket, batch, part, frozenset(outputs.split(",")))
+    assert finish(bucket, batch)
 
 
 @pytest.fixture
@@ -100,6 +112,15 @@ def edit(bucket: Bucket, name: str, change: Callable[[bytes], bytes]) -> None:
     assert data is not None
     assert change(data) != data
     bucket.put(name, change(data), KIND)
+
+
+def exchange(bucket: Bucket, one: str, other: str) -> None:
+    first, second = bucket.get(one), bucket.get(other)
+    assert first
+    assert second
+    assert first != second
+    bucket.put(one, second, KIND)
+    bucket.put(other, first, KIND)
 
 
 def edit_summary(bucket: Bucket, **changes: Any) -> None:
@@ -128,7 +149,7 @@ def test_an_intact_batch_is_good(bucket: Bucket) -> None:
     assert problems(report) == []
     assert report.is_good
     assert report.summary
-    assert report.summary.counts == commit.Counts(8, 6, 1, 1)
+    assert report.summary.counts == Counts(8, 6, 1, 1)
     assert len(report.summary.parts) == 3
     assert report.objects == 1 + 1 + 3 + 8 + 1
 
@@ -162,12 +183,76 @@ def test_an_intact_batch_with_a_dataset_is_good(tmp_path: Path, outputs: str) ->
     ]
 
 
+def stored_table(tmp_path: Path, lines: list[bytes], batch: str = BATCH) -> bytes:
+    """The first table of a batch of these lines."""
+    bucket = open_bucket((tmp_path / "another").as_uri(), {})
+    store(bucket, lines, "parquet", batch=batch)
+    return bucket.get(f"{batch}/{layout.dataset_part(0)}") or b""
+
+
+def test_tables_that_changed_places_are_damaged(tmp_path: Path) -> None:
+    bucket = open_bucket((tmp_path / "bucket").as_uri(), {})
+    # Two parts of the same lines, and so of the same number of rows.
+    store(bucket, [result_line("a"), result_line("b")] * 2, "parquet")
+    one, other = (f"{BATCH}/{layout.dataset_part(number)}" for number in range(2))
+    exchange(bucket, one, other)
+
+    assert problems(verify(bucket, BATCH)) == [
+        ("damaged", layout.dataset_part(0), "holds rows of another raw_part than raw/part-00000.jsonl"),
+        ("damaged", layout.dataset_part(1), "holds rows of another raw_part than raw/part-00001.jsonl"),
+    ]
+    assert problems(verify(bucket, BATCH, quick=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "batch", "reason"),
+    [
+        ([result_line("a")], BATCH, "has 1 rows instead of 2"),
+        ([result_line("a"), result_line("b")], "other", "holds rows of another batch than abc"),
+    ],
+)
+def test_a_table_of_other_rows_is_damaged(
+    tmp_path: Path, lines: list[bytes], batch: str, reason: str
+) -> None:
+    bucket = open_bucket((tmp_path / "bucket").as_uri(), {})
+    store(bucket, [result_line("a"), result_line("b")], "parquet")
+    bucket.put(f"{BATCH}/{layout.dataset_part(0)}", stored_table(tmp_path, lines, batch), KIND)
+
+    assert problems(verify(bucket, BATCH)) == [("damaged", layout.dataset_part(0), reason)]
+
+
+def test_a_table_with_a_flipped_bit_is_damaged(tmp_path: Path) -> None:
+    bucket = open_bucket((tmp_path / "bucket").as_uri(), {})
+    store(bucket, LINES[:2], "parquet")
+    name = f"{BATCH}/{layout.dataset_part(0)}"
+    told = parquet.read_metadata(tmp_path / "bucket" / name).row_group(0)
+
+    for column in (told.column(number) for number in range(told.num_columns)):
+        last = (column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size - 1
+        flip = lambda data, at=last: data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]  # noqa: E731
+        edit(bucket, name, flip)
+        [(kind, subject, reason)] = problems(verify(bucket, BATCH))
+        assert (kind, subject) == ("damaged", layout.dataset_part(0)), column.path_in_schema
+        assert reason.startswith("can't be read: ")
+        edit(bucket, name, flip)
+
+
+def test_tables_are_not_read_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket = open_bucket((tmp_path / "bucket").as_uri(), {})
+    store(bucket, LINES, "parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+
+    with pytest.raises(SettingsError, match=r"batch-receiver\[parquet\].*--quick"):
+        verify(bucket, BATCH)
+    assert problems(verify(bucket, BATCH, quick=True)) == []
+
+
 def test_a_batch_whose_outputs_were_changed_on_the_way_holds_what_it_says(tmp_path: Path) -> None:
     bucket = open_bucket((tmp_path / "bucket").as_uri(), {})
     begun = begin(bucket, LINES)
     for part, outputs in zip(begun, ["objects", "objects,parquet", "parquet"], strict=True):
         fan_out(bucket, BATCH, part, frozenset(outputs.split(",")))
-    assert commit.finish(bucket, BATCH)
+    assert finish(bucket, BATCH)
 
     assert problems(verify(bucket, BATCH)) == []
 
@@ -176,7 +261,7 @@ def test_a_batch_whose_outputs_were_changed_on_the_way_holds_what_it_says(tmp_pa
 def test_a_batch_without_results_is_intact(tmp_path: Path, state: State) -> None:
     bucket = open_bucket((tmp_path / "bucket").as_uri(), {})
     plan = Plan(BATCH, state, None, None, None, None, None, None, Trigger.PROCESS, None)
-    commit.commit_without_results(bucket, plan)
+    commit.close(bucket, plan)
 
     assert problems(verify(bucket, BATCH)) == []
 
@@ -226,6 +311,57 @@ def test_a_truncated_output_is_damaged(bucket: Bucket) -> None:
 
     assert (kind, subject) == ("damaged", "outputs/a%2Fb.json")
     assert reason.startswith("has 100 bytes instead of ")
+
+
+def test_content_that_changed_and_kept_its_size_is_damaged(bucket: Bucket) -> None:
+    for name in ("outputs/a%2Fb.json", "media/image/0.png"):
+        edit(bucket, f"{BATCH}/{name}", lambda data: bytes(len(data)))
+
+    assert problems(verify(bucket, BATCH)) == [
+        ("damaged", "media/image/0.png", "differs from what its raw line becomes"),
+        ("damaged", "outputs/a%2Fb.json", "differs from what its raw line becomes"),
+    ]
+    assert problems(verify(bucket, BATCH, quick=True)) == []
+
+
+def test_outputs_that_changed_places_are_damaged(tmp_path: Path) -> None:
+    bucket = open_bucket((tmp_path / "bucket").as_uri(), {})
+    store(bucket, [result_line("one"), result_line("two")])
+    exchange(bucket, f"{BATCH}/outputs/one.json", f"{BATCH}/outputs/two.json")
+
+    assert [subject for _, subject, _ in problems(verify(bucket, BATCH))] == [
+        "outputs/one.json",
+        "outputs/two.json",
+    ]
+
+
+def test_changed_content_is_seen_on_an_object_store_too(s3: S3) -> None:
+    bucket = open_bucket(s3.fresh_url(), s3.env)
+    store(bucket, LINES, "objects,parquet")
+    assert problems(verify(bucket, BATCH)) == []
+
+    edit(bucket, f"{BATCH}/outputs/first.json", lambda data: data.replace(b"one", b"two"))
+
+    assert problems(verify(bucket, BATCH)) == [
+        ("damaged", "outputs/first.json", "differs from what its raw line becomes")
+    ]
+
+
+def test_many_objects_and_large_ones_are_read_in_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contents, "_GROUP_OBJECTS", 3)
+    monkeypatch.setattr(contents, "_GROUP_BYTES", 500)
+    monkeypatch.setattr(contents, "_WHOLE_BYTES", 100)
+    bucket = open_bucket((tmp_path / "bucket").as_uri(), {}, concurrency=4)
+    store(bucket, LINES)
+    assert problems(verify(bucket, BATCH)) == []
+
+    edit(bucket, f"{BATCH}/outputs/first.json", lambda data: data[:-2] + b" }")
+
+    assert problems(verify(bucket, BATCH)) == [
+        ("damaged", "outputs/first.json", "differs from what its raw line becomes")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -392,7 +528,7 @@ def test_the_ledger_tells_missing_stray_other_sizes_and_shared_names() -> None:
         for name, size in (("same", 1), ("any", 7), ("cut", 2), ("stray", 5), ("shared", 4)):
             ledger.find(name, size)
 
-        assert list(ledger.mismatches()) == [
+        assert [held[:4] for held in ledger.held()] == [
             ("cut", 1, 3, 2),
             ("gone", 1, 2, None),
             ("shared", 2, 4, 4),

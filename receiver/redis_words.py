@@ -1,0 +1,49 @@
+"""An error of the Redis client in words that are fit for a log: no address, no password, nothing that was sent."""
+
+import ssl
+
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterCrossSlotError,
+    ClusterError,
+    MasterDownError,
+    MovedError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+)
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+_CLUSTER = "it is a cluster"
+# Those that others are a kind of come last.
+_WORDS: tuple[tuple[type[Exception], str], ...] = (
+    (OutOfMemoryError, "it is full"),
+    (ReadOnlyError, "it is a replica that takes no writes"),
+    (MasterDownError, "it is a replica that lost its master"),
+    (BusyLoadingError, "it is still loading"),
+    (ClusterError, _CLUSTER),
+    (ClusterCrossSlotError, _CLUSTER),
+    (MovedError, _CLUSTER),
+    (AuthenticationError, "it refuses our name or password"),
+    (RedisTimeoutError, "it does not answer in time"),
+)
+
+
+def in_words(error: BaseException) -> str:
+    """Why Redis did not do what it was asked, from an error of redis-py and what caused it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return (
+                f"TLS: its certificate is not trusted ({cause.verify_message}); name its CA's file with"
+                " ?ssl_ca_certs= in REDIS_URL or in SSL_CERT_FILE"
+            )
+        if isinstance(cause, ssl.SSLError):
+            return f"TLS: no handshake ({cause.reason or type(cause).__name__})"
+        if isinstance(cause, OSError) and cause.strerror:
+            return f"no connection ({cause.strerror})"
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, NoPermissionError):
+        return f"its user lacks rights: {error}"
+    return next((words for kind, words in _WORDS if isinstance(error, kind)), type(error).__name__)

@@ -1,0 +1,1 @@
+"""Crashes and races by enumeration: see `__main__`."""

@@ -1,0 +1,33 @@
+"""What the receiver and the workers agree on. A leaf: it imports neither of the two, no bucket and no HTTP client.
+
+`announcements` says what may be said about a batch, `queues` where it waits.
+"""
+
+from workers.contract.announcements import BATCH_ID, Announced, Announcement, Outcome, Trigger, parse_batch_id
+from workers.contract.queues import (
+    CRASH_RETRIES,
+    FAN_OUT_PART,
+    MAX_WAITING_STRANGERS,
+    PREFIX,
+    PROCESS_BATCH,
+    Queues,
+    text,
+)
+from workers.contract.records import DeletableJob
+
+__all__ = [
+    "BATCH_ID",
+    "CRASH_RETRIES",
+    "FAN_OUT_PART",
+    "MAX_WAITING_STRANGERS",
+    "PREFIX",
+    "PROCESS_BATCH",
+    "Announced",
+    "Announcement",
+    "DeletableJob",
+    "Outcome",
+    "Queues",
+    "Trigger",
+    "parse_batch_id",
+    "text",
+]

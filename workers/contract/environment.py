@@ -1,0 +1,93 @@
+"""Where settings come from: the process's environment on top of a file `.env`; and what in it is likely a mistake."""
+
+import os
+from collections.abc import Iterator, Mapping
+from difflib import SequenceMatcher
+from io import StringIO
+from pathlib import Path
+
+from workers.contract.settings import (
+    GEMINI_API_KEY,
+    GOOGLE_API_KEY,
+    SETTINGS,
+    WrongSetting,
+    used_by,
+)
+
+_ALIKE = 0.85
+# Shorter names resemble each other too much, as PORT and HOST do.
+_LEAST_CHARACTERS = 6
+
+
+def read(folder: Path) -> dict[str, str]:
+    """The process's environment on top of what `folder/.env` says, if there is one. Raises `WrongSetting`."""
+    try:
+        text = (folder / ".env").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return dict(os.environ)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise WrongSetting(f"The file .env can't be read: {reason}.") from None
+    return {**parse(text), **os.environ}
+
+
+def parse(text: str) -> dict[str, str]:
+    """The values of a file as python-dotenv reads it.
+
+    Raises `WrongSetting` with the number of a line that python-dotenv would leave out, never its text.
+    """
+    # Imported here: what is deployed has no such file.
+    from dotenv import dotenv_values  # noqa: PLC0415
+    from dotenv.parser import parse_stream  # noqa: PLC0415
+
+    for binding in parse_stream(StringIO(text)):
+        named = bool(binding.key) and "=" not in str(binding.key) and binding.value is not None
+        if binding.error or (binding.key is not None and not named) or "\0" in binding.original.string:
+            blank = len(binding.original.string) - len(binding.original.string.lstrip())
+            line = binding.original.line + binding.original.string[:blank].count("\n")
+            raise WrongSetting(f"Line {line} of .env is not of the form KEY=VALUE.")
+    return {name: value or "" for name, value in dotenv_values(stream=StringIO(text)).items()}
+
+
+def slips(environment: Mapping[str, str], command: str) -> Iterator[str]:
+    """What in the environment is no error and yet probably not what was meant: a sentence each, without values."""
+    if not used_by(command):
+        return
+    known = _known_names()
+    for name in sorted(environment.keys() - known):
+        meant = _resembled(name, known)
+        if meant:
+            yield f"{name} is no setting of ours and is ignored: {meant} is one."
+    if GEMINI_API_KEY in used_by(command) and _keys_differ(environment):
+        yield "GOOGLE_API_KEY and GEMINI_API_KEY are both set and differ: GOOGLE_API_KEY counts."
+
+
+def _known_names() -> set[str]:
+    files = {setting.file_name for setting in SETTINGS if setting.is_secret}
+    return {setting.name for setting in SETTINGS} | files
+
+
+def _resembled(name: str, known: set[str]) -> str | None:
+    """The name of ours that another one resembles most, if it does.
+
+    With something put before it, as in RQ_REDIS_URL, it is the name of another program's setting.
+    """
+    if len(name) < _LEAST_CHARACTERS or any(name.endswith(f"_{each}") for each in known):
+        return None
+    matcher = SequenceMatcher(autojunk=False)
+    matcher.set_seq2(name.upper())  # what it is given second is analysed only once
+    closest, best = None, _ALIKE
+    for each in sorted(known):
+        matcher.set_seq1(each)
+        # Two quick upper bounds first: an environment may have hundreds of names.
+        if matcher.real_quick_ratio() >= best and matcher.quick_ratio() >= best and matcher.ratio() >= best:
+            closest, best = each, matcher.ratio()
+    return closest
+
+
+def _keys_differ(environment: Mapping[str, str]) -> bool:
+    try:
+        keys = {GOOGLE_API_KEY.find(environment), GEMINI_API_KEY.find(environment)}
+    except WrongSetting:
+        return False
+    return len(keys - {None}) > 1

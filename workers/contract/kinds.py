@@ -1,0 +1,156 @@
+"""What the text of a setting may be, and the value that it stands for. Equal things have equal rules."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Generic, TypeVar
+from urllib.parse import urlsplit
+
+T = TypeVar("T")
+
+_REDIS_SCHEMES = frozenset({"redis", "rediss", "unix"})
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_SIZE = re.compile(r"([0-9]{1,12})\s*([kmg]?)(?:i?b)?", re.ASCII)
+_WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
+_PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[T]):
+    """`rule` follows the setting's name in a sentence; `parse` raises ValueError for what breaks it.
+
+    White space around a text means nothing, unless it is `exact`.
+    """
+
+    rule: str
+    parse: Callable[[str], T]
+    exact: bool = False
+
+
+def text() -> Kind[str]:
+    return Kind("may be any text", str)
+
+
+def switch() -> Kind[bool]:
+    return Kind("must be on or off", lambda given: {"on": True, "off": False}[given.lower()])
+
+
+def whole(*, least: int, most: int | None = None) -> Kind[int]:
+    """A number without a unit. At most nine digits."""
+
+    def parse(given: str) -> int:
+        if not _WHOLE.fullmatch(given):
+            raise ValueError
+        return _bounded(int(given), least, most)
+
+    bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
+    return Kind(f"must be a whole number {bounds}", parse)
+
+
+def size(*, least: int = 1, most: int | None = None) -> Kind[int]:
+    """Bytes, in powers of 1024 where a unit is given."""
+
+    def parse(given: str) -> int:
+        found = _SIZE.fullmatch(given.lower())
+        if not found:
+            raise ValueError
+        return _bounded(int(found[1]) * _UNITS[found[2]], least, most)
+
+    bounds = "" if most is None else f", from {least} to {most}"
+    return Kind(f"must be a number of bytes, such as 16777216 or 16MiB{bounds}", parse)
+
+
+def some_of(*choices: str) -> Kind[frozenset[str]]:
+    """One or more of `choices`."""
+
+    def parse(given: str) -> frozenset[str]:
+        names = frozenset(name.strip() for name in given.split(",") if name.strip())
+        if not names or not names.issubset(choices):
+            raise ValueError
+        return names
+
+    return Kind(f"must be one or more of {', '.join(choices)}, separated by commas", parse)
+
+
+def key() -> Kind[str]:
+    """An API key: nothing that could end a header or be lost on the way."""
+
+    def parse(given: str) -> str:
+        if not _VISIBLE_ASCII.fullmatch(given):
+            raise ValueError
+        return given
+
+    return Kind("holds characters that no API key has", parse, exact=True)
+
+
+def prefix() -> Kind[str]:
+    def parse(given: str) -> str:
+        if not _PREFIX.fullmatch(given):
+            raise ValueError
+        return given
+
+    return Kind("must be letters, digits, - and _, at most 64 of them", parse)
+
+
+def redis_url() -> Kind[str]:
+    def parse(given: str) -> str:
+        parts = urlsplit(given)
+        _ = parts.port  # raises for a port that is no number
+        if parts.scheme not in _REDIS_SCHEMES:
+            raise ValueError
+        return given
+
+    return Kind("must be an address that begins with redis://, rediss:// or unix://", parse)
+
+
+def web_url() -> Kind[str]:
+    """Without a slash at its end."""
+
+    def parse(given: str) -> str:
+        if not is_https_or_loopback(given):
+            raise ValueError
+        return given.rstrip("/")
+
+    return Kind("must be an https:// address (plain http only on this machine)", parse)
+
+
+def url_path(*, taken: frozenset[str]) -> Kind[str]:
+    """The path of a URL that is none of the `taken` ones."""
+    allowed = re.compile(r"/[A-Za-z0-9._~/-]{1,255}")
+
+    def parse(given: str) -> str:
+        if not allowed.fullmatch(given) or given in taken:
+            raise ValueError
+        return given
+
+    others = " or ".join(sorted(taken))
+    return Kind(f"must begin with /, hold only letters, digits, and . _ ~ / -, and not be {others}", parse)
+
+
+def is_https_or_loopback(url: str) -> bool:
+    """Whether what is sent to `url` can't be read on the way: https, or http that stays on this machine."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    if not parts.hostname or "@" in parts.netloc or not _VISIBLE_ASCII.fullmatch(url):
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname))
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _bounded(number: int, least: int, most: int | None) -> int:
+    if number < least or (most is not None and number > most):
+        raise ValueError
+    return number

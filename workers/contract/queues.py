@@ -1,0 +1,344 @@
+"""What waits in Redis: two queues, job ids, function paths, and how a batch is announced.
+
+Everything here begins with `QUEUE_PREFIX`, so that a database can be shared: nothing of others is scanned or touched.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from redis import Redis
+from redis.exceptions import WatchError
+from rq import Queue, Retry
+from rq.exceptions import NoSuchJobError
+from rq.job import Job, JobStatus
+from rq.serializers import JSONSerializer
+
+from workers.contract.announcements import Announced, Announcement, Outcome, Trigger, parse_batch_id
+from workers.contract.records import DeletableJob
+
+PREFIX = "batch-receiver"
+
+PROCESS_BATCH = "workers.jobs.process_batch"
+FAN_OUT_PART = "workers.jobs.fan_out_part"
+
+# An expected retry is returned by the job itself; these are for what nobody foresaw: a work-horse that was
+# killed, a bug. The first two are immediate, so that a crash does not wait for RQ's scheduler.
+CRASH_RETRIES = (0, 0, 10, 60, 300, 900, 3600)
+
+JOB_TIMEOUT_SECONDS = 6 * 3600
+FAILURE_TTL_SECONDS = 30 * 86400
+ANNOUNCEMENT_TTL_SECONDS = 45 * 86400  # Longer than any results live.
+
+# What nobody but dynamic webhooks told of may be anybody's, so only so many of them wait at a time.
+MAX_WAITING_STRANGERS = 1000
+
+_T = TypeVar("_T")
+
+# A running job's record changes every few seconds, so a second attempt is rare already.
+_ATTEMPTS = 20
+
+_BLOCKING = frozenset(
+    {
+        JobStatus.CREATED,
+        JobStatus.QUEUED,
+        JobStatus.STARTED,
+        JobStatus.DEFERRED,
+        JobStatus.SCHEDULED,
+        JobStatus.RATE_LIMITED,
+        JobStatus.READY_TO_ENQUEUE,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _New:
+    """A job that is to be enqueued in `queue`."""
+
+    queue: str
+    function: str
+    args: tuple[Any, ...]
+    job_id: str
+    meta: dict[str, str] | None = None
+    at_front: bool = False
+
+
+class Queues:
+    """The two queues of one deployment, and all that is kept beside them.
+
+    Args:
+        connection: shared with whoever gave it.
+        prefix: letters, digits, `-` and `_`.
+    """
+
+    def __init__(self, connection: Redis, prefix: str = PREFIX) -> None:
+        self.connection = connection
+        self.prefix = prefix
+        self.names = (f"{prefix}-batches", f"{prefix}-parts")
+        self.batches, self.parts = self.names
+        self._job_id = re.compile(
+            rf"{re.escape(prefix)}-(?:batch-(?P<whole>.+)|part-(?P<cut>.+)-[0-9]{{5,}})", re.DOTALL
+        )
+
+    def queue(self, name: str) -> Queue:
+        """One of `names`, with the JSON serializer (a pickle would run code of whoever can write to Redis)."""
+        return Queue(name, connection=self.connection, serializer=JSONSerializer)
+
+    def key(self, name: str) -> str:
+        """A key of ours that is none of RQ's."""
+        return f"{self.prefix}:{name}"
+
+    @property
+    def counters(self) -> str:
+        """A hash: name, how often."""
+        return self.key("counters")
+
+    @property
+    def jobs(self) -> str:
+        """A set of the ids of all jobs there are, and of some that there were: RQ has no list of its own."""
+        return self.key("jobs")
+
+    @property
+    def strangers(self) -> str:
+        """A set of the batches that nothing but dynamic webhooks told of."""
+        return self.key("strangers")
+
+    def announcement(self, batch: str) -> str:
+        """A hash that outlives the job's record: one counter a trigger, `user_metadata`, `refetch`."""
+        return self.key(f"announced:{batch}")
+
+    def batch_job_id(self, batch: str) -> str:
+        return f"{self.prefix}-batch-{batch}"
+
+    def part_job_id(self, batch: str, part: int) -> str:
+        return f"{self.prefix}-part-{batch}-{part:05d}"
+
+    def batch_of(self, job_id: str) -> str | None:
+        """The batch that a job id belongs to; None where it is not one of ours."""
+        found = self._job_id.fullmatch(job_id)
+        return parse_batch_id(found["whole"] or found["cut"]) if found else None
+
+    def is_batch_job(self, job_id: str) -> bool:
+        """Whether it is the job that looks at a batch, and not one of a part."""
+        return job_id.startswith(self.batch_job_id(""))
+
+    def now(self) -> float:
+        """Seconds since 1970 by Redis's clock, the one that all machines share."""
+        seconds, microseconds = self.connection.time()
+        return float(seconds) + float(microseconds) / 1e6
+
+    def count(self, name: str, amount: int = 1) -> None:
+        self.connection.hincrby(self.counters, name, amount)
+
+    def announce(self, announcements: Sequence[Announcement]) -> list[Outcome]:
+        """Record announcements and enqueue a job for each batch that has none waiting or running.
+
+        All of them are written in one transaction, so a returned outcome is in Redis and nothing is half done. A job
+        that waits for its next try is hurried by whoever can't wait for it; a timer can.
+
+        Raises:
+            redis.exceptions.RedisError: nothing was recorded; the caller must not acknowledge.
+        """
+        if not announcements:
+            return []
+        first: dict[str, Announcement] = {}
+        for announcement in announcements:
+            first.setdefault(announcement.batch, announcement)
+        job_ids = {self.batch_job_id(batch): batch for batch in first}
+        impatient = {self.batch_job_id(a.batch) for a in announcements if a.trigger is not Trigger.RECONCILE}
+
+        def write(pipe: Any) -> tuple[dict[str, Job | None], set[str]]:
+            free = self._watch_free(pipe, job_ids, impatient)
+            strangers = self._strangers_without_room(announcements)
+            pipe.multi()
+            urgent = [job_id for job_id, batch in job_ids.items() if first[batch].urgent]
+            # Each one is put before those that are there already, so the first of them comes last.
+            for job_id in (*(each for each in job_ids if each not in urgent), *reversed(urgent)):
+                batch = job_ids[job_id]
+                if job_id in free and batch not in strangers:
+                    self._replace(pipe, self._look(batch, first[batch]), free[job_id])
+            for announcement in announcements:
+                if announcement.batch not in strangers:
+                    self._note(pipe, announcement)
+            return free, strangers
+
+        free, strangers = self._transaction(write)
+        outcomes = []
+        unseen = {batch for job_id, batch in job_ids.items() if job_id in free}
+        for announcement in announcements:
+            batch = announcement.batch
+            if batch in strangers:
+                outcomes.append(Outcome.FULL)
+                continue
+            outcomes.append(Outcome.ACCEPTED if batch in unseen else Outcome.DUPLICATE)
+            unseen.discard(batch)
+        return outcomes
+
+    def enqueue_part(self, batch: str, number: int, *, hurry: bool = False) -> bool:
+        """Enqueue the fan-out of a part unless it waits or runs; whether it was enqueued.
+
+        `hurry`: also where it waits for its next try. Raises `redis.exceptions.RedisError`.
+        """
+        new = _New(self.parts, FAN_OUT_PART, (batch, number), self.part_job_id(batch, number))
+        return self._enqueue(new, hurry=hurry)
+
+    def announced(self, batch: str) -> Announced:
+        """What has been announced about a batch and not yet been settled."""
+        reply = self.connection.hgetall(self.announcement(batch))
+        fields = {text(name): text(value) for name, value in reply.items()}
+        counts = {trigger: int(fields[trigger]) for trigger in Trigger if trigger in fields}
+        return Announced(
+            frozenset(counts), sum(counts.values()), fields.get("user_metadata"), "refetch" in fields
+        )
+
+    def settle(self, batch: str, seen: Announced) -> bool:
+        """Forget what was announced, unless there is news since `seen`. Returns whether it was forgotten."""
+        key = self.announcement(batch)
+
+        def write(pipe: Any) -> bool:
+            pipe.watch(key)
+            if self.announced(batch).count > seen.count:
+                return False
+            pipe.multi()
+            pipe.delete(key)
+            pipe.srem(self.strangers, batch)
+            return True
+
+        return self._transaction(write)
+
+    def look_again(self, batch: str, seen: int = 0) -> bool:
+        """Enqueue a batch that was announced after `seen` announcements; for the end of its job, however it ended."""
+        if self.announced(batch).count <= seen:
+            return False
+        return self._enqueue(self._look(batch), hurry=True)
+
+    def forget(self, batch: str) -> int:
+        """Remove every job of a batch that does not run, and what was announced; how many jobs there were."""
+        forgotten = 0
+        for job_id in self.jobs_of(batch):
+            with suppress(NoSuchJobError):
+                job = DeletableJob.fetch(job_id, connection=self.connection, serializer=JSONSerializer)
+                if job.get_status() is not JobStatus.STARTED:
+                    job.delete()
+                    self.connection.srem(self.jobs, job_id)
+                    forgotten += 1
+        self.connection.delete(self.announcement(batch))
+        self.connection.srem(self.strangers, batch)
+        return forgotten
+
+    def jobs_of(self, batch: str) -> list[str]:
+        """The ids of a batch's jobs, as far as there are records of them: its own first, then those of parts."""
+        ids = {text(member) for member in self.connection.sscan_iter(self.jobs, count=1000)}
+        return sorted(job_id for job_id in ids if self.batch_of(job_id) == batch)
+
+    def _enqueue(self, new: _New, *, hurry: bool) -> bool:
+        def write(pipe: Any) -> bool:
+            free = self._watch_free(pipe, [new.job_id], [new.job_id] if hurry else ())
+            if new.job_id not in free:
+                return False
+            pipe.multi()
+            self._replace(pipe, new, free[new.job_id])
+            return True
+
+        return self._transaction(write)
+
+    def _look(self, batch: str, announcement: Announcement | None = None) -> _New:
+        """The job that looks at a batch."""
+        meta = {"trigger": announcement.trigger.value} if announcement else None
+        urgent = announcement is not None and announcement.urgent
+        return _New(self.batches, PROCESS_BATCH, (batch,), self.batch_job_id(batch), meta, at_front=urgent)
+
+    def _transaction(self, write: Callable[[Any], _T]) -> _T:
+        """Have `write` watch, look and queue commands; once more where what it watched changed meanwhile."""
+        with self.connection.pipeline() as pipe:
+            for attempt in range(_ATTEMPTS):
+                try:
+                    result = write(pipe)
+                    pipe.execute()
+                except WatchError:
+                    if attempt + 1 == _ATTEMPTS:
+                        raise
+                else:
+                    return result
+        raise AssertionError
+
+    def _watch_free(
+        self, pipe: Any, job_ids: Iterable[str], impatient: Iterable[str]
+    ) -> dict[str, Job | None]:
+        """Watch jobs; those that block nothing, each with its old record (failed, stopped) or None.
+
+        A job that is scheduled for another try blocks nothing for the `impatient`.
+        """
+        job_ids = list(job_ids)
+        keys = [Job.key_for(job_id) for job_id in job_ids]
+        pipe.watch(*keys)
+        with self.connection.pipeline(transaction=False) as reader:
+            for key in keys:
+                reader.hget(key, "status")
+            statuses = reader.execute()
+        free: dict[str, Job | None] = {}
+        for job_id, status in zip(job_ids, statuses, strict=True):
+            if status is None:
+                free[job_id] = None
+            elif text(status) not in _BLOCKING or (
+                text(status) == JobStatus.SCHEDULED and job_id in impatient
+            ):
+                try:
+                    free[job_id] = DeletableJob.fetch(
+                        job_id, connection=self.connection, serializer=JSONSerializer
+                    )
+                except NoSuchJobError:
+                    free[job_id] = None
+        return free
+
+    def _strangers_without_room(self, announcements: Sequence[Announcement]) -> set[str]:
+        """Batches that only dynamic webhooks tell of, and for which there is no room: few of them may wait."""
+        vouched = {a.batch for a in announcements if a.trigger is not Trigger.DYNAMIC}
+        doubtful = list(dict.fromkeys(a.batch for a in announcements if a.batch not in vouched))
+        if not doubtful:
+            return set()
+        with self.connection.pipeline(transaction=False) as reader:
+            reader.scard(self.strangers)
+            for batch in doubtful:
+                reader.exists(self.announcement(batch))
+            waiting, *known = reader.execute()
+        new = [batch for batch, is_known in zip(doubtful, known, strict=True) if not is_known]
+        return set(new[max(0, MAX_WAITING_STRANGERS - waiting) :])
+
+    def _note(self, pipe: Any, announcement: Announcement) -> None:
+        key = self.announcement(announcement.batch)
+        pipe.hincrby(key, announcement.trigger.value, 1)
+        if announcement.user_metadata is not None:
+            pipe.hset(key, "user_metadata", announcement.user_metadata)
+        if announcement.refetch:
+            pipe.hset(key, "refetch", "1")
+        pipe.expire(key, ANNOUNCEMENT_TTL_SECONDS)
+        if announcement.trigger is Trigger.DYNAMIC:
+            pipe.sadd(self.strangers, announcement.batch)
+        else:
+            pipe.srem(self.strangers, announcement.batch)
+
+    def _replace(self, pipe: Any, new: _New, old: Job | None) -> None:
+        if old is not None:
+            old.delete(pipeline=pipe, remove_from_queue=False)
+        self.queue(new.queue).enqueue_call(
+            new.function,
+            args=new.args,
+            job_id=new.job_id,
+            timeout=JOB_TIMEOUT_SECONDS,
+            result_ttl=0,
+            failure_ttl=FAILURE_TTL_SECONDS,
+            description=new.job_id,
+            meta=new.meta,
+            retry=Retry(max=len(CRASH_RETRIES), interval=list(CRASH_RETRIES)),
+            at_front=new.at_front,
+            pipeline=pipe,
+        )
+        pipe.sadd(self.jobs, new.job_id)
+
+
+def text(value: str | bytes) -> str:
+    """A reply of Redis as text."""
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,281 @@
+"""The settings: each declared once, with its name, who reads it, what it may be, its default and one sentence.
+
+The views of the processes, the tables of the documentation, `deploy/.env.example` and what `--help` says of the
+environment come from here. `SETTINGS` has all of them, in the order in which they stand here and are shown.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from workers.contract import kinds
+from workers.contract.kinds import Kind
+
+T = TypeVar("T")
+
+# Where systemd puts the files of LoadCredential= (systemd.exec(5)).
+CREDENTIALS = "CREDENTIALS_DIRECTORY"
+
+_MAX_SECRET_BYTES = 64 * 1024
+
+_KEY_IS_READ_BY = ("work", "process", "reconcile", "register", "webhooks")
+
+
+class WrongSetting(ValueError):
+    """One sentence that names the setting and quotes no secret."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting(Generic[T]):
+    """`used_by` are commands, `default` is written as a user would, `about` is one sentence without its end.
+
+    A secret may also stand in a file that `<name>_FILE` or systemd's credentials name. `missing` says what to do
+    where there must be a value and is none.
+    """
+
+    name: str
+    used_by: tuple[str, ...]
+    kind: Kind[T]
+    about: str
+    default: str | None = None
+    missing: str = ""
+    is_secret: bool = False
+
+    def read(self, environment: Mapping[str, str]) -> T:
+        """The value, or the default. Raises `WrongSetting` where it breaks its rule, or there is neither."""
+        found = self.find(environment)
+        if found is None:
+            raise WrongSetting(f"{self.name} is not set: {self.missing}.")
+        return found
+
+    def find(self, environment: Mapping[str, str]) -> T | None:
+        """As `read`, and None where there is neither a value nor a default."""
+        text = self._given(environment)
+        if not text.strip():
+            if self.default is None:
+                return None
+            text = self.default
+        try:
+            return self.kind.parse(text if self.kind.exact else text.strip())
+        except (ValueError, KeyError):
+            raise WrongSetting(f"{self.name} {self.kind.rule}.") from None
+
+    @property
+    def in_short(self) -> str:
+        """`about` for a terminal, with the default, and where else a secret may stand."""
+        plain = self.about.replace("`", "")
+        default = f" Default: {self.default}" if self.default else ""
+        return (
+            f"{plain}.{default}"
+            if not self.is_secret
+            else f"{plain}; or name a file: {self.file_name}.{default}"
+        )
+
+    @property
+    def file_name(self) -> str:
+        """The variable that names a file with the value."""
+        return f"{self.name}_FILE"
+
+    def credential(self, environment: Mapping[str, str]) -> Path | None:
+        """Where systemd has put the value, if it has."""
+        folder = environment.get(CREDENTIALS)
+        path = Path(folder, self.name) if folder else None
+        return path if path and path.exists() else None
+
+    def _given(self, environment: Mapping[str, str]) -> str:
+        text = environment.get(self.name, "")
+        if not self.is_secret:
+            return text
+        file = environment.get(self.file_name, "").strip()
+        if file and text.strip():
+            raise WrongSetting(f"{self.name} and {self.file_name} are both set: leave one of them out.")
+        if text.strip():
+            return text
+        path = Path(file) if file else self.credential(environment)
+        return _read(path, self.file_name if file else f"The credential {self.name}") if path else ""
+
+
+def _read(path: Path, what: str) -> str:
+    """The text of a file with one secret in it, without one line end."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_SECRET_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+        raise WrongSetting(f"{what} can't be read: {reason}.") from None
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        raise WrongSetting(f"{what} is no file of a secret: it is not text.") from None
+    text = text.removesuffix("\n").removesuffix("\r")
+    if not text.strip() or len(content) > _MAX_SECRET_BYTES:
+        raise WrongSetting(
+            f"{what} is no file of a secret: it is {'too large' if text.strip() else 'empty'}."
+        )
+    return text
+
+
+REDIS_URL = Setting(
+    name="REDIS_URL",
+    used_by=("serve", "work", "replay", "forget", "status", "reconcile"),
+    kind=kinds.redis_url(),
+    default="redis://127.0.0.1:6379/0",
+    about="Where Redis is: `redis://`, `rediss://` or `unix://`",
+    is_secret=True,
+)
+QUEUE_PREFIX = Setting(
+    name="QUEUE_PREFIX",
+    used_by=("serve", "work", "replay", "forget", "status", "reconcile"),
+    kind=kinds.prefix(),
+    default="batch-receiver",
+    about="What queues, job ids and keys in Redis begin with, so that a database can be shared",
+)
+WEBHOOK_SIGNING_SECRET = Setting(
+    name="WEBHOOK_SIGNING_SECRET",
+    used_by=("serve",),
+    kind=kinds.text(),
+    about="One or more signing secrets (`whsec_…`), separated by spaces",
+    is_secret=True,
+)
+WEBHOOK_SIGNING_SECRET_FILE = Setting(
+    name="WEBHOOK_SIGNING_SECRET_FILE",
+    used_by=("serve",),
+    kind=kinds.text(),
+    about="The same from a file, one a line; a changed file is picked up within seconds, without a restart",
+)
+WEBHOOK_DYNAMIC = Setting(
+    name="WEBHOOK_DYNAMIC",
+    used_by=("serve",),
+    kind=kinds.switch(),
+    default="off",
+    about="Whether to accept webhooks that a batch names itself, signed with Google's keys: `on` or `off`",
+)
+WEBHOOK_JWKS_URL = Setting(
+    name="WEBHOOK_JWKS_URL",
+    used_by=("serve",),
+    kind=kinds.web_url(),
+    default="https://generativelanguage.googleapis.com/.well-known/jwks.json",
+    about="Where the public keys of dynamic webhooks are",
+)
+WEBHOOK_AUDIENCE = Setting(
+    name="WEBHOOK_AUDIENCE",
+    used_by=("serve",),
+    kind=kinds.text(),
+    about="The `aud` to demand of a JWT; without it no JWT is accepted",
+)
+WEBHOOK_PATH = Setting(
+    name="WEBHOOK_PATH",
+    used_by=("serve",),
+    kind=kinds.url_path(taken=frozenset({"/healthz", "/readyz"})),
+    default="/webhooks/gemini",
+    about="The path of the webhook's address",
+)
+WEBHOOK_TOLERANCE_SECONDS = Setting(
+    name="WEBHOOK_TOLERANCE_SECONDS",
+    used_by=("serve",),
+    kind=kinds.whole(least=1, most=86_400),
+    default="300",
+    about="How old a signature may be",
+)
+WEBHOOK_MAX_BODY_BYTES = Setting(
+    name="WEBHOOK_MAX_BODY_BYTES",
+    used_by=("serve",),
+    kind=kinds.size(least=1024, most=64 << 20),
+    default="262144",
+    about="The largest delivery that is read",
+)
+PORT = Setting(
+    name="PORT",
+    used_by=("serve",),
+    kind=kinds.whole(least=0, most=65_535),
+    default="8080",
+    about="The port to listen on where `--port` is not given",
+)
+GOOGLE_API_KEY = Setting(
+    name="GOOGLE_API_KEY",
+    used_by=_KEY_IS_READ_BY,
+    kind=kinds.key(),
+    about="The API key of the project that runs the batches",
+    is_secret=True,
+)
+GEMINI_API_KEY = Setting(
+    name="GEMINI_API_KEY",
+    used_by=_KEY_IS_READ_BY,
+    kind=kinds.key(),
+    about="The same under its other name; with both set, `GOOGLE_API_KEY` counts, as in Google's SDK",
+    missing="set it, or GOOGLE_API_KEY, to an API key of the project that runs the batches",
+    is_secret=True,
+)
+GOOGLE_GEMINI_BASE_URL = Setting(
+    name="GOOGLE_GEMINI_BASE_URL",
+    used_by=_KEY_IS_READ_BY,
+    kind=kinds.web_url(),
+    default="https://generativelanguage.googleapis.com",
+    about="Where Gemini is; plain http on this machine only",
+)
+STORAGE_URL = Setting(
+    name="STORAGE_URL",
+    used_by=("work", "process", "status", "reconcile", "verify"),
+    kind=kinds.text(),
+    about=(
+        "The bucket: `file:///srv/results`, `s3://bucket/prefix`, `gs://…`, `az://…`; credentials and endpoint as"
+        " usual for each cloud (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, …)"
+    ),
+    missing="say where results go, such as file:///srv/results or s3://bucket",
+)
+OUTPUTS = Setting(
+    name="OUTPUTS",
+    used_by=("work", "process"),
+    kind=kinds.some_of("objects", "parquet"),
+    default="objects",
+    about="What is made of a batch: `objects`, `parquet`, or `objects,parquet`",
+)
+BATCH_DISPLAY_NAME = Setting(
+    name="BATCH_DISPLAY_NAME",
+    used_by=("work", "process", "reconcile"),
+    kind=kinds.text(),
+    default="*",
+    about="A pattern (`*` and `?`): batches with another display name are left alone",
+)
+PART_BYTES = Setting(
+    name="PART_BYTES",
+    used_by=("work", "process"),
+    kind=kinds.size(),
+    default="16MiB",
+    about="How much of a result file is one part, one worker's share",
+)
+FANOUT_CONCURRENCY = Setting(
+    name="FANOUT_CONCURRENCY",
+    used_by=("work", "process"),
+    kind=kinds.whole(least=1),
+    about="Objects that a job writes at the same time; without it, what measured best for the kind of bucket",
+)
+RECONCILE_INTERVAL_SECONDS = Setting(
+    name="RECONCILE_INTERVAL_SECONDS",
+    used_by=("work",),
+    kind=kinds.whole(least=0),
+    default="900",
+    about="How often Gemini is asked for finished batches that nobody told us of; `0` turns it off",
+)
+RECONCILE_REENABLE = Setting(
+    name="RECONCILE_REENABLE",
+    used_by=("work", "reconcile"),
+    kind=kinds.switch(),
+    default="off",
+    about="Whether a webhook that Gemini disabled after failed deliveries is enabled again: `on` or `off`",
+)
+
+SETTINGS: tuple[Setting[Any], ...] = tuple(
+    each for each in list(globals().values()) if isinstance(each, Setting)
+)
+
+
+def api_key(environment: Mapping[str, str]) -> str:
+    """The key under either name, `GOOGLE_API_KEY` first. Raises `WrongSetting`."""
+    return GOOGLE_API_KEY.find(environment) or GEMINI_API_KEY.read(environment)
+
+
+def used_by(command: str) -> list[Setting[Any]]:
+    """The settings that a command reads, in the order in which they are shown."""
+    return [setting for setting in SETTINGS if command in setting.used_by]
