@@ -8,9 +8,8 @@ from workers.errors import GeminiUnavailable, WorkerError
 from workers.gemini import files
 from workers.gemini.access import Access
 from workers.gemini.batches import Batch, parse_batch, parse_listed, parse_page
-from workers.gemini.files import Download
+from workers.gemini.files import Download, Pace
 from workers.gemini.http import Http, Limits
-from workers.gemini.pace import Pace
 from workers.gemini.paging import listed
 from workers.gemini.spool import Body
 from workers.gemini.statuses import About

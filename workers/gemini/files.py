@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import httpx
 
-from workers.errors import GeminiUnavailable, Permanent
+from workers.errors import GeminiUnavailable, Permanent, TooSlow
 from workers.gemini.access import DEFAULT_BASE_URL, same_host
 from workers.gemini.encoding import decoded, is_plain
 from workers.gemini.http import Http, Opened
-from workers.gemini.pace import Pace
 from workers.gemini.statuses import About
 
 _ID = r"([A-Za-z0-9][A-Za-z0-9_-]{0,127})"
@@ -21,6 +20,32 @@ _ADDRESS = re.compile(
     rf"(?P<host>https?://[A-Za-z0-9.:\[\]-]+)(?:/[A-Za-z0-9._~-]+)*/files/{_ID}(?::download)?(?:\?[!-~]*)?"
 )
 _CHUNK = 256 << 10
+
+
+class Pace:
+    """How fast a file comes: bytes over the time that was spent waiting for them, whoever else is slow."""
+
+    def __init__(self, least_rate: float, seconds: float) -> None:
+        """At least `least_rate` bytes a second, looked at whenever `seconds` were waited."""
+        self._least_rate = least_rate
+        self._seconds = seconds
+        self._waited = 0.0
+        self._received = 0
+
+    def waited(self, seconds: float, received: int = 0) -> None:
+        """Note a wait, and how many bytes it brought.
+
+        Raises:
+            TooSlow: the rate is below the least one.
+        """
+        self._waited += seconds
+        self._received += received
+        if self._waited < self._seconds:
+            return
+        rate = self._received / self._waited
+        self._waited, self._received = 0.0, 0
+        if rate < self._least_rate:
+            raise TooSlow(f"Gemini sends the result file too slowly: {rate:.0f} bytes a second.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from workers.errors import GeminiUnavailable
+from workers.errors import GeminiUnavailable, Unreadable, WorkerError
 from workers.gemini.access import Secret
 from workers.gemini.statuses import About, Answer, error_of
 
@@ -34,3 +36,35 @@ def test_other_trouble_is_not_blamed_on_the_size_of_the_results(
     about: About, status: int, seconds: float
 ) -> None:
     assert "inline" not in str(error_of(Answer(status, {}, b"", seconds), about, KEY))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20) | st.just(f"{KEY.reveal()}\x1b[31m"),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["error", "message", "status", "details", "reason"]), inner, max_size=5
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(
+    st.integers(100, 999),
+    st.sampled_from(About),
+    st.binary(max_size=50) | JSON.map(lambda value: json.dumps(value).encode()),
+    st.text(max_size=10),
+)
+def test_whatever_is_answered_is_one_printable_sentence_without_the_key(
+    status: int, about: About, body: bytes, retry_after: str
+) -> None:
+    error = error_of(Answer(status, {"retry-after": retry_after}, body), about, KEY)
+
+    assert isinstance(error, WorkerError)
+    said = str(error)
+    assert said.isprintable()
+    assert said.endswith(".")
+    assert len(said) < 500
+    assert KEY.reveal() not in said + repr(error)
+    assert not isinstance(error, Unreadable) or about is About.BATCH
