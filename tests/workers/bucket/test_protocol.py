@@ -1,4 +1,4 @@
-"""What every bucket does alike: a folder, a real S3 server, and obstore's store in memory."""
+"""What every bucket does alike: a folder and a real S3 server."""
 
 import tracemalloc
 from collections.abc import Callable
@@ -27,12 +27,10 @@ AWKWARD_NAMES = [
 BAD_NAMES = ["", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "a/./b", "a\0b", "/"]
 
 
-@pytest.fixture(params=["folder", "s3", "memory"])
+@pytest.fixture(params=["folder", "s3"])
 def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> Bucket:
     if request.param == "folder":
         return open_bucket((tmp_path / "bucket").as_uri(), {})
-    if request.param == "memory":
-        return open_bucket("memory:///", {})
     s3: S3 = request.getfixturevalue("s3")
     return open_bucket(s3.fresh_url(), s3.env)
 
@@ -242,8 +240,6 @@ def test_a_block_of_outputs_that_fails_raises_its_own_error(bucket: Bucket) -> N
 
 
 def test_large_outputs_stay_within_a_bound_of_memory(bucket: Bucket) -> None:
-    if bucket.url.startswith("memory:"):
-        pytest.skip("it keeps everything, as its name says")
     tracemalloc.start()
     try:
         with bucket.outputs("b1") as sink:
