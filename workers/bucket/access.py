@@ -114,6 +114,8 @@ VARIABLES: dict[str, dict[str, tuple[str, _Check]]] = {
     },
 }
 
+ENDPOINTS = {"s3": "AWS_ENDPOINT_URL", "gs": "GOOGLE_BASE_URL", "az": "AZURE_STORAGE_ENDPOINT"}
+
 # What the clouds' own tools read and obstore does not, and what to set instead.
 UNREAD: dict[str, dict[str, str]] = {
     "s3": {

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from obstore.exceptions import NotSupportedError, PermissionDeniedError, UnauthenticatedError
 
+from workers.bucket.access import ENDPOINTS
 from workers.bucket.protocol import BucketRefused, NoCredentials
 from workers.errors import BucketUnavailable, WorkerError
 
@@ -55,7 +56,7 @@ _CREDENTIALS = {
 # In the order of looking. Each has a space, which no name in a URL has: a key may well be called "redirect".
 _SIGNS = (
     ("dns error", "its host was not found"),
-    ("invalid peer certificate", "its certificate is not trusted"),
+    (": InvalidCertificate", "its certificate is not trusted: SSL_CERT_FILE may name a file of more"),
     ("timed out", "it timed out"),
     (": TimedOut", "it timed out"),
     ("error sending request", "no connection"),
@@ -147,6 +148,11 @@ def translation(error: BaseException, place: Place, doing: str) -> WorkerError:
         return BucketRefused(
             f"{url} refused our credentials to {doing} ({reason or 'permission denied'}): "
             f"check the key, its permissions ({permission}){region} and the clock."
+        )
+    if doing == "list" and status_of(error) == "404":
+        variable = ENDPOINTS[place.scheme]
+        return BucketRefused(
+            f"{url} can't be listed ({reason}): check that {variable} ends before the bucket."
         )
     if code == "KeyTooLongError":
         return BucketRefused(f"A name is too long for {url}: shorten the key, or the prefix in STORAGE_URL.")
