@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test test-slow lint fuzz chaos bench clean
+.PHONY: install demo test test-slow try-bucket lint fuzz chaos bench clean
 
 install: .venv/.installed  ## create .venv with everything for running and developing
 
@@ -20,6 +20,9 @@ test: install  ## the tests, with coverage
 test-slow: install  ## single faults, a short chaos run, every benchmark at a small size
 	$(BIN)/pytest --numprocesses 3 -m slow
 
+try-bucket: install  ## whether STORAGE_URL, with its cloud's variables, does what is needed; in a minute
+	@$(BIN)/python -m tests.support.try_bucket "$(STORAGE_URL)"
+
 lint: install  ## style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,4 +38,4 @@ bench: install  ## every figure of the README, measured here
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache demo-output dist
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache demo-output dist

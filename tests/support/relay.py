@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from tests.support.scripted import Answer
 
+SILENCE = Answer(0)  # The connection is closed without an answer.
 _HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "keep-alive", "date", "server"}
 
 
@@ -64,6 +65,9 @@ def relay(upstream: str = "") -> Iterator[Relay]:
             request = Request(self.command, self.path, dict(self.headers.items()), body)
             between.asked.append(request)
             answer = between.answer(request) or between.forward(request)
+            if answer is SILENCE:
+                self.close_connection = True
+                return
             self.send_response_only(answer.status)
             for name, value in answer.headers.items():
                 self.send_header(name, value)

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.relay import Relay, relay
 from tests.support.scripted import Answer
+from tests.support.tls import behind_tls
 from workers.bucket.access import VARIABLES, Access, access
 from workers.bucket.opening import open_bucket
 from workers.bucket.protocol import Bucket, BucketRefused, NoCredentials
@@ -352,6 +353,19 @@ def test_a_host_that_does_not_exist_is_said() -> None:
     bucket = open_bucket("s3://b/p", {**KEYS, "AWS_ENDPOINT_URL": "http://no-such-host.invalid"})
     with pytest.raises(BucketUnavailable, match="its host was not found"):
         bucket.get("x")
+
+
+def test_a_certificate_of_one_s_own_is_trusted_when_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with relay() as plain, behind_tls(plain, tmp_path) as endpoint:
+        plain.answer = lambda _: refusing(404, "NoSuchKey")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nobody.pem"))
+        with pytest.raises(BucketUnavailable, match=r"certificate is not trusted: SSL_CERT_FILE [^\n]*\.$"):
+            open_bucket("s3://b/p", {**KEYS, "AWS_ENDPOINT_URL": endpoint}).get("x")
+
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+        assert open_bucket("s3://b/p", {**KEYS, "AWS_ENDPOINT_URL": endpoint}).get("x") is None
 
 
 @pytest.fixture
