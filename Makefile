@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: all install demo test test-slow lint docs fuzz crash chaos bench clean
+.PHONY: all install demo test test-slow try-bucket lint docs fuzz crash chaos bench clean
 
 all: lint test  ## what a change must pass
 
@@ -21,6 +21,9 @@ test: install  ## the tests, with coverage
 
 test-slow: install  ## single faults, a short chaos run, every benchmark at a small size
 	$(BIN)/pytest --numprocesses 3 -m slow
+
+try-bucket: install  ## whether STORAGE_URL, with its cloud's variables, does what is needed; in a minute
+	@$(BIN)/python -m tests.support.try_bucket "$(STORAGE_URL)"
 
 lint: install  ## style, formatting, types, and documentation that says what the code does
 	$(BIN)/ruff check .
@@ -46,4 +49,4 @@ bench: install  ## every figure of the README, measured here
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache demo-output dist
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache demo-output dist

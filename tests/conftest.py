@@ -14,6 +14,7 @@ from tests.support.deployment import deployment  # noqa: F401
 from tests.support.gemini import gemini  # noqa: F401
 from tests.support.processes import Process
 from tests.support.s3 import s3  # noqa: F401
+from tests.support.stores import stores  # noqa: F401
 
 # How long an example takes is a finding about the machine, and the first ones build tables of all characters.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])

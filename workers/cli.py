@@ -50,7 +50,7 @@ class Forgotten(msgspec.Struct, frozen=True):
     "--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="Worker processes."
 )
 @click.option("--burst", is_flag=True, help="End when nothing is left to do.")
-@click.option("--wait", is_flag=True, help="Begin also with a key that Gemini refuses as yet.")
+@click.option("--wait", is_flag=True, help="Begin without trying the bucket and the API key first.")
 def work(workers: int, *, burst: bool, wait: bool) -> None:
     """Run workers that fetch finished batches, fan them out to the bucket and commit them."""
     from workers.worker import run_pool  # noqa: PLC0415 - RQ's worker is not needed by the other commands

@@ -107,16 +107,11 @@ def _commit(bucket: Bucket, plan: Plan, split: Split, total: Tally) -> Summary:
     else:
         # First, so that a crash never leaves two copies of one batch: `tidy` brings the new one.
         bucket.delete([layout.index(committed.committed_at[:10], plan.batch)])
-        _replace(bucket, name, standing, summary.encoded())
+        bucket.replace(name, standing, summary.encoded(), layout.JSON)
     seen = read_summary(bucket, plan.batch)
     if seen is None or seen == committed:
         raise BucketUnavailable(f"{name} was written, and is not there; it is written again.")
     return tidy(bucket, seen)
-
-
-def _replace(bucket: Bucket, name: str, old: bytes, new: bytes) -> None:
-    if bucket.get(name) == old:
-        bucket.put(name, new, layout.JSON)
 
 
 def _summary_of(plan: Plan, split: Split, total: Tally, revision: int) -> Summary:

@@ -307,11 +307,11 @@ def _reconcile(settings: Settings) -> None:
 def run_pool(settings: Settings, connection: Redis, workers: int, *, burst: bool, wait: bool = False) -> None:
     """Run workers until SIGTERM or SIGINT, or until nothing is left to do where `burst`.
 
-    With `wait` nothing is asked of Gemini first. Raises `SettingsError` where it can never work.
+    With `wait` neither bucket nor Gemini is tried first. Raises `SettingsError` where it can never work.
     """
     tools = jobs.prepare(settings)
     if not wait:
-        start.check(tools)
+        start.check(settings, tools)
     # Else the first collection of every work-horse would copy all that it inherited.
     gc.collect()
     gc.freeze()

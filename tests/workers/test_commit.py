@@ -338,7 +338,7 @@ def test_a_failed_batch_that_succeeded_is_replaced_with_its_index(bucket: Bucket
     assert names(bucket, "_index") == [layout.index(today(), BATCH)]
 
 
-def test_a_replaced_batch_keeps_nothing_of_the_revision_before(bucket: Bucket) -> None:
+def test_a_replaced_batch_keeps_nothing_of_the_revision_before(bucket: Bucket, tmp_path: Path) -> None:
     image = b'{"inlineData":{"mimeType":"image/png","data":"aGVsbG8="}}'
     picture = b'{"key":"p","response":{"candidates":[{"content":{"parts":[%s]}}]}}' % image
     commit_lines(
@@ -350,7 +350,7 @@ def test_a_replaced_batch_keeps_nothing_of_the_revision_before(bucket: Bucket) -
 
     commit_lines(bucket, [result_line("kept"), result_line("new")])
 
-    undisturbed = open_bucket("memory:///", {})
+    undisturbed = open_bucket((tmp_path / "undisturbed").as_uri(), {})
     commit_lines(undisturbed, [result_line("kept"), result_line("new")])
     assert names(bucket, BATCH) == names(undisturbed, BATCH)
     assert all(

@@ -6,10 +6,11 @@ import multiprocessing
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 from types import SimpleNamespace
 
 import pytest
@@ -66,9 +67,12 @@ def bucket(tmp_path: Path) -> Bucket:
     return open_bucket((tmp_path / "bucket").as_uri(), {})
 
 
-def memory() -> Bucket:
-    """An empty bucket in memory, for examples by the hundred."""
-    return open_bucket("memory:///", {})
+@pytest.fixture(scope="module")
+def another() -> Iterator[Callable[[], Bucket]]:
+    """An empty bucket at each call, for examples by the hundred: in memory where there is such a disk."""
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        yield lambda: open_bucket(Path(mkdtemp(dir=folder)).as_uri(), {})
 
 
 def split(bucket: Bucket, source: object, part_bytes: int = PART_BYTES) -> list[Part]:
@@ -133,10 +137,10 @@ def key_of(line: bytes) -> str | None:
 @settings(deadline=None, max_examples=60)
 @given(LINES, st.booleans(), st.integers(1, 100), st.integers(1, 120))
 def test_any_source_is_cut_at_line_ends_by_the_rule_and_nothing_is_lost(
-    lines: list[bytes], ended: bool, chunk: int, part_bytes: int
+    another: Callable[[], Bucket], lines: list[bytes], ended: bool, chunk: int, part_bytes: int
 ) -> None:
     data = b"\n".join(lines) + (b"\n" if ended and lines else b"")
-    bucket = memory()
+    bucket = another()
 
     found = split(bucket, Content(data, chunk=chunk), part_bytes)
 
@@ -248,9 +252,11 @@ def sample() -> bytes:
     return b"\r\n".join(result_line(f"k{n % 9}")[:-1] for n in range(25))
 
 
-def test_a_source_that_breaks_anywhere_is_split_as_an_undisturbed_one(bucket: Bucket) -> None:
+def test_a_source_that_breaks_anywhere_is_split_as_an_undisturbed_one(
+    bucket: Bucket, another: Callable[[], Bucket]
+) -> None:
     data = sample()
-    undisturbed = memory()
+    undisturbed = another()
     expected = split(undisturbed, Content(data))
     assert len(expected) == 7
 
@@ -263,9 +269,11 @@ def test_a_source_that_breaks_anywhere_is_split_as_an_undisturbed_one(bucket: Bu
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_split_goes_on_after_every_point_where_it_can_crash(ranges: bool) -> None:
+def test_a_split_goes_on_after_every_point_where_it_can_crash(
+    ranges: bool, another: Callable[[], Bucket]
+) -> None:
     data = sample()
-    undisturbed = memory()
+    undisturbed = another()
     expected = split(undisturbed, Content(data))
     whole = stored(undisturbed)
     order = [layout.source(BATCH)]
@@ -276,7 +284,7 @@ def test_a_split_goes_on_after_every_point_where_it_can_crash(ranges: bool) -> N
     assert sorted(order) == sorted(whole)
 
     for crash in range(len(order) + 1):
-        bucket = memory()
+        bucket = another()
         for name in whole:
             bucket.delete([name])
         for name in order[:crash]:
@@ -327,12 +335,14 @@ def test_a_finished_split_is_found_again_without_storing_anything(bucket: Bucket
 
 
 @pytest.mark.parametrize("same_size", [True, False])
-def test_a_source_that_is_another_by_now_starts_over(bucket: Bucket, same_size: bool) -> None:
+def test_a_source_that_is_another_by_now_starts_over(
+    bucket: Bucket, same_size: bool, another: Callable[[], Bucket]
+) -> None:
     old = sample()
     new = (old if same_size else old[: len(old) // 2]).replace(b"answer", b"ANSWER")
     split(bucket, Content(old, etag="v1"))
     bucket.put(layout.done(BATCH, 0, "0" * 64), b"{}", layout.JSON)
-    undisturbed = memory()
+    undisturbed = another()
 
     assert split(bucket, Content(new, etag="v2")) == split(undisturbed, Content(new, etag="v2"))
 
@@ -349,10 +359,10 @@ def test_the_plan_stays_when_a_source_starts_over(bucket: Bucket) -> None:
     assert bucket.get(layout.plan(BATCH)) == b"{}"
 
 
-def test_a_removal_that_was_cut_short_is_done_again(bucket: Bucket) -> None:
+def test_a_removal_that_was_cut_short_is_done_again(bucket: Bucket, another: Callable[[], Bucket]) -> None:
     split(bucket, Content(sample(), etag="v1"))
     bucket.delete([layout.part(BATCH, 1), layout.split(BATCH), f"{BATCH}/{layout.raw_part(0)}"])
-    undisturbed = memory()
+    undisturbed = another()
     expected = split(undisturbed, Content(sample()[:1500], etag="v2"))
 
     assert split(bucket, Content(sample()[:1500], etag="v2")) == expected
@@ -372,8 +382,10 @@ def test_another_file_that_is_sent_from_the_middle_is_fetched_anew(bucket: Bucke
     assert b"".join(raw(bucket)) == longer
 
 
-def test_a_cut_that_was_begun_is_kept_when_the_setting_changes(bucket: Bucket) -> None:
-    undisturbed = memory()
+def test_a_cut_that_was_begun_is_kept_when_the_setting_changes(
+    bucket: Bucket, another: Callable[[], Bucket]
+) -> None:
+    undisturbed = another()
     expected = split(undisturbed, Content(sample()), PART_BYTES)
     with pytest.raises(GeminiUnavailable):
         split(bucket, Content(sample(), ends_at=2500), PART_BYTES)

@@ -27,3 +27,18 @@ def test_a_gemini_that_is_away_for_now_is_no_reason_not_to_begin(deployment: Dep
 
     assert ended.returncode == 0
     assert "event=gemini_unavailable" in ended.output
+
+
+def test_a_bucket_that_can_never_work_ends_it_with_a_sentence(deployment: Deployment) -> None:
+    ended = deployment.run("work", "--burst", STORAGE_URL="s3://bucket", AWS_ENDPOINT_URL="minio:9000")
+
+    assert ended.returncode == 2
+    assert "AWS_ENDPOINT_URL" in ended.output
+    assert "Traceback" not in ended.output
+    assert "panic" not in ended.output
+
+
+def test_trying_the_bucket_leaves_nothing_in_it(deployment: Deployment) -> None:
+    assert deployment.run("work", "--burst").returncode == 0
+
+    assert not [path for path in deployment.folder.rglob("*") if path.is_file()]

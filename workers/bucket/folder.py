@@ -16,6 +16,7 @@ from pathlib import Path
 from stat import S_ISREG
 from urllib.parse import unquote, urlsplit
 
+from workers.bucket.layout import WORK
 from workers.bucket.protocol import (
     BucketRefused,
     DiskFull,
@@ -25,9 +26,8 @@ from workers.bucket.protocol import (
     check_prefix,
     join,
 )
-from workers.bucket.sink import Sink
 from workers.bucket.staging import FOLDER as STAGING
-from workers.bucket.staging import StagedFile, link, make_parents, sweep, sync_directory
+from workers.bucket.staging import StagedFile, hold, link, make_parents, sweep, sync_directory
 from workers.errors import BucketUnavailable, SettingsError, WorkerError
 
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
@@ -35,10 +35,9 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 # How often to make a directory again that others remove, as empty, just when it is needed.
 _ATTEMPTS = 50
-# Creating a file is so cheap that handing it to a thread costs half as much again. As many workers as there are
-# cores use them better than threads; a single worker on a disk gains a quarter with two.
-_CONCURRENCY = 1
-_GROUP = 32
+# The longest name that a key becomes, with `@`, a number and `.json` behind its 193 characters.
+_LONGEST_NAME = 210
+_SHOWN = 60
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _MODE = 0o666  # less the umask, as open() does.
@@ -47,14 +46,15 @@ _MODE = 0o666  # less the umask, as open() does.
 class Folder:
     """`Bucket` in the folder of a `file:///` URL, which is created where it is missing."""
 
-    def __init__(self, url: str, *, concurrency: int | None = None) -> None:
+    concurrency = 1
+
+    def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         path = unquote(parts.path)
         if parts.netloc not in {"", "localhost"} or not path.startswith("/") or parts.query or parts.fragment:
             raise SettingsError("STORAGE_URL of a folder must be file:/// and an absolute path.")
         self.root = Path(os.path.normpath(path))
         self.url = self.root.as_uri()
-        self.concurrency = concurrency or _CONCURRENCY
         with self.translated():
             missing = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
             for folder in reversed(missing):
@@ -71,6 +71,27 @@ class Folder:
                 return probe.path.with_name(probe.path.name.swapcase()).exists()
             finally:
                 probe.discard()
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """See `Bucket`. Looks at the file system each time."""
+        found = []
+        with self.translated():
+            longest = os.pathconf(self.root, "PC_NAME_MAX")
+            if 0 < longest < _LONGEST_NAME:
+                found.append(
+                    f"{self.url} takes names of up to {longest} bytes: a batch with a longer key can't be stored."
+                )
+            if not sync_directory(self.root):
+                found.append(
+                    f"{self.url} does not sync directories: what was committed just before the power fails may be lost."
+                )
+            with hold(self.root, self.root / "probe") as held:
+                if not held:
+                    found.append(
+                        f"{self.url} has no locks: two workers at the very same moment may both replace an object."
+                    )
+        return found
 
     def get(self, name: str) -> bytes | None:
         path = self._path(name)
@@ -118,6 +139,19 @@ class Folder:
         except OSError as error:
             raise self.translation(error) from error
         return True
+
+    def replace(self, name: str, old: bytes, new: bytes, content_type: str) -> bool:
+        path = self._path(name)
+        with self.translated(), hold(self.root, path):
+            if self.get(name) != old:
+                return False
+            self.put(name, new, content_type)
+        return True
+
+    def creates_once(self, name: str) -> bool:
+        """See `Bucket`."""
+        with self.translated(), hold(self.root, self._path(name)) as held:
+            return held
 
     def copy(self, source: str, target: str, content_type: str) -> None:
         origin, path = self._path(source), self._path(target)
@@ -173,12 +207,8 @@ class Folder:
             make_parents(self.root, path / "any")
             descriptor = os.open(path, _DIRECTORY)
         try:
-            files = _Files(self, path, descriptor)
-            if self.concurrency == 1:
-                yield files
-            else:
-                with Sink(files.put, threads=self.concurrency, group=_GROUP) as sink:
-                    yield sink
+            # One after the other: creating a file is so cheap that handing it to a thread costs half as much again.
+            yield _Files(self, path, descriptor)
             with self.translated():
                 _sync_file_system(descriptor)
         finally:
@@ -197,6 +227,12 @@ class Folder:
             return DiskFull(
                 f"No room left in {self.url} ({error.strerror}): free space, then replay the batch."
             )
+        if error.errno == errno.ENAMETOOLONG:
+            name = "/".join(Path(str(error.filename2 or error.filename)).parts[-2:])
+            shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…"
+            return BucketRefused(
+                f"{shown} is too long a name for {self.url}: shorten the key, or use another file system."
+            )
         if error.errno in _NOT_ALLOWED:
             return BucketRefused(
                 f"No permission to use {self.url} ({error.strerror}): let this user write there."
@@ -207,15 +243,19 @@ class Folder:
         return self.root / check_name(name)
 
     def _walk(self, prefix: str) -> Iterator[tuple[str, int]]:
+        # What is listed below `_work/` is deleted; a batch's folder may well be a link to another disk.
+        follow = prefix != f"{WORK}/" and not prefix.startswith(f"{WORK}/")
+        if not follow and (self.root / prefix).is_symlink():
+            return
         with suppress(*_ABSENT), os.scandir(self.root / prefix) as entries:
             for entry in entries:
                 name = prefix + entry.name
-                if entry.is_dir():
+                if entry.is_dir(follow_symlinks=follow):
                     if name != STAGING:
                         yield from self._walk(f"{name}/")
                     continue
                 with suppress(FileNotFoundError):  # Deleted between being listed and being looked at.
-                    yield name, entry.stat().st_size
+                    yield name, entry.stat(follow_symlinks=follow).st_size
 
 
 class _Files:
@@ -277,6 +317,14 @@ def _remove_tree(folder: Path) -> None:
                     os.unlink(name, dir_fd=descriptor)
             for name in folders:
                 with suppress(OSError):
-                    os.rmdir(name, dir_fd=descriptor)
+                    _remove_empty(name, descriptor)
     with suppress(OSError):
-        folder.rmdir()
+        _remove_empty(folder, None)
+
+
+def _remove_empty(folder: Path | str, descriptor: int | None) -> None:
+    """Remove a directory, or a link to one."""
+    try:
+        os.rmdir(folder, dir_fd=descriptor)
+    except NotADirectoryError:
+        os.unlink(folder, dir_fd=descriptor)

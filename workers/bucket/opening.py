@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from workers.bucket.protocol import Bucket
 from workers.errors import SettingsError
 
-_OBJECT_STORES = ("s3", "gs", "az", "memory")
+_OBJECT_STORES = ("s3", "gs", "az")
 
 
 def open_bucket(url: str, env: Mapping[str, str], *, concurrency: int | None = None) -> Bucket:
@@ -15,10 +15,10 @@ def open_bucket(url: str, env: Mapping[str, str], *, concurrency: int | None = N
     Args:
         url: the value of STORAGE_URL.
         env: where credentials and endpoint are looked up, under each cloud's usual names.
-        concurrency: how many objects a sink writes at once; None for what measured best.
+        concurrency: how many objects a sink writes at once into a store; None for what measured best.
 
     Raises:
-        SettingsError: the URL is none of these.
+        SettingsError: the URL is none of these, or a setting of its cloud can't work.
         BucketRefused: the folder cannot be created.
     """
     # Imported here: a folder needs no obstore, which takes longer to load than all the rest.
@@ -26,7 +26,7 @@ def open_bucket(url: str, env: Mapping[str, str], *, concurrency: int | None = N
     if parts.scheme == "file":
         from workers.bucket.folder import Folder  # noqa: PLC0415
 
-        return Folder(url, concurrency=concurrency)
+        return Folder(url)
     if parts.scheme in _OBJECT_STORES:
         from workers.bucket.objectstore import ObjectStore  # noqa: PLC0415
 

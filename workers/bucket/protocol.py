@@ -5,6 +5,7 @@
 
     Transient
     ├── BucketUnavailable   the store or the disk did not answer as it should
+    │   └── NoCredentials   none in the environment, and the machine's cloud gives none, now
     └── MissingObject       gone between being seen and being read: look again
     Permanent
     ├── DiskFull            no room left, a quota or a size limit reached
@@ -15,7 +16,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from workers.errors import Permanent, Transient
+from workers.errors import BucketUnavailable, Permanent, Transient
+
+
+class NoCredentials(BucketUnavailable):
+    pass
 
 
 class MissingObject(Transient):
@@ -65,6 +70,13 @@ class Bucket(Protocol):
     def ignores_case(self) -> bool:
         """Whether `a` and `A` are the same object, as in a folder on some file systems."""
 
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What it lacks and is done in another way, and settings that are not heeded, as far as known by now.
+
+        A sentence each, for people.
+        """
+
     def get(self, name: str) -> bytes | None:
         """The whole object, or None where there is none."""
 
@@ -82,7 +94,30 @@ class Bucket(Protocol):
         """Store or replace an object: atomic, and durable when it returns."""
 
     def create(self, name: str, data: bytes, content_type: str) -> bool:
-        """Like `put`, but only where there is no such object yet; whether it was stored."""
+        """Like `put`, but only where there is no such object yet: whether `data` was stored, and seen there.
+
+        After a False there is one, seen too: look at it. It may be ours where the store's answer got lost on its way.
+        Where the store keeps nobody out (see `creates_once`), two at the very same moment may both succeed.
+
+        Raises:
+            BucketUnavailable: there is still none, whatever the store said.
+        """
+
+    def replace(self, name: str, old: bytes, new: bytes, content_type: str) -> bool:
+        """Like `put` with `new`, but only where the object holds `old`: whether it was then seen to hold `new`.
+
+        After a False it holds something else, or is missing: look at it. Of several at once one succeeds, with the
+        same exception as for `create`.
+
+        Raises:
+            BucketUnavailable: it still holds `old`, whatever the store said.
+        """
+
+    def creates_once(self, name: str) -> bool:
+        """Whether the store itself keeps a second creation out; tried on the existing object `name`, which may change.
+
+        What is found out serves later calls of `create` and `replace`, and is added to `remarks`.
+        """
 
     def copy(self, source: str, target: str, content_type: str) -> None:
         """Like `put` with the bytes of `source`, an object of that type; where the store can, they do not pass here.

@@ -9,10 +9,11 @@ Errors are plain `OSError`s.
 
 import errno
 import fcntl
+import hashlib
 import os
 import secrets
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,8 +23,21 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _MODE = 0o666  # less the umask, as open() does.
 _BUFFER = 256 << 10
-# What file systems without hard links answer; there, two creations at the same moment may both succeed.
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV})
+# What file systems without hard links answer; EIO is what shared folders of Docker Desktop say on FAT.
+_NO_LINKS = frozenset(
+    {
+        errno.EPERM,
+        errno.ENOTSUP,
+        errno.EOPNOTSUPP,
+        errno.ENOSYS,
+        errno.EXDEV,
+        errno.EIO,
+        errno.EMLINK,
+        errno.EINVAL,
+    }
+)
+# What file systems that don't sync directories answer: CIFS before Linux 4.17, gocryptfs, some of FUSE.
+_NO_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF})
 # How often to make a directory again that others remove, as empty, just when it is needed.
 _ATTEMPTS = 50
 
@@ -106,9 +120,12 @@ class StagedFile:
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            if self._target.exists():
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self._target)) from None
-            self.path.replace(self._target)
+            with hold(self._root, self._target):
+                if self._target.exists():
+                    raise FileExistsError(
+                        errno.EEXIST, os.strerror(errno.EEXIST), str(self._target)
+                    ) from None
+                self.path.replace(self._target)
 
     def discard(self) -> None:
         """Remove what is still staged; nothing where it has been published."""
@@ -118,6 +135,30 @@ class StagedFile:
             self._file.close()
         with suppress(OSError):
             self.path.parent.rmdir()
+
+
+@contextmanager
+def hold(root: Path, target: Path) -> Iterator[bool]:
+    """Keep others out of `target` while the block runs, if they ask too; False where the file system has no locks."""
+    path = root / FOLDER / hashlib.sha256(os.fsencode(target)).hexdigest()[:32]
+    while True:
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
+        except FileNotFoundError:
+            _make(path.parent)
+            continue
+        held = _lock(file, wait=True)
+        if not held or os.fstat(file).st_nlink:
+            break
+        os.close(file)  # Whoever had it has removed it.
+    try:
+        yield bool(held)
+    finally:
+        with suppress(OSError):
+            path.unlink()
+        os.close(file)
+        with suppress(OSError):
+            path.parent.rmdir()
 
 
 def link(root: Path, source: Path, target: Path) -> bool:
@@ -183,10 +224,17 @@ def _sync_parents(root: Path, path: Path) -> None:
             break
 
 
-def sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> bool:
+    """Make what was created or renamed in it durable; False where the file system does not offer that."""
     descriptor = os.open(directory, _DIRECTORY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+        return False
+    else:
+        return True
     finally:
         os.close(descriptor)
 
@@ -196,10 +244,10 @@ def _make(folder: Path) -> None:
         folder.mkdir()
 
 
-def _lock(descriptor: int) -> bool | None:
+def _lock(descriptor: int, *, wait: bool = False) -> bool | None:
     """Whether the lock is ours now; None where the file system has no locks."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:

@@ -6,6 +6,7 @@ import re
 import resource
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -239,7 +240,7 @@ def test_a_limit_on_the_size_of_files_counts_as_no_room(
     assert [name for name, _ in folder.list("b1/raw")] == []
 
 
-@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.EIO, errno.EMLINK, errno.EINVAL])
 def test_without_hard_links_a_copy_has_bytes_of_its_own(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -253,6 +254,21 @@ def test_without_hard_links_a_copy_has_bytes_of_its_own(
 
     assert folder.get("b1/a") == b"x" * 3_000_000
     assert not (folder.root / "b1/a").samefile(folder.root / "_work/b1/a")
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EIO, errno.EMLINK, errno.EINVAL])
+def test_without_hard_links_an_object_is_created_once_all_the_same(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuse)
+
+    assert folder.create("b1/batch.json", b"one", KIND)
+    assert not folder.create("b1/batch.json", b"two", KIND)
+    assert folder.get("b1/batch.json") == b"one"
+    assert files(folder) == ["b1", "b1/batch.json"]
 
 
 def test_a_copy_is_a_second_name_of_the_same_file(folder: Folder) -> None:
@@ -273,6 +289,112 @@ def test_what_the_system_says_is_translated_once(
     code: int = getattr(__import__("errno"), number)
     with pytest.raises(kind, match=r"^[^\n]+\.$"), folder.translated():
         raise OSError(code, os.strerror(code))
+
+
+def fail_on_directories(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    real = os.fsync
+
+    def fsync(file: int) -> None:
+        if stat.S_ISDIR(os.fstat(file).st_mode):
+            raise OSError(number, os.strerror(number))
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EBADF])
+def test_a_file_system_that_does_not_sync_directories_is_used_and_named_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    fail_on_directories(monkeypatch, number)
+    folder = Folder((tmp_path / "new" / "bucket").as_uri())
+    folder.put("b1/a", b"1", KIND)
+    folder.put("b1/b", b"1", KIND)
+    folder.copy("b1/a", "b1/c", KIND)
+    assert folder.create("b1/batch.json", b"1", KIND)
+    assert folder.replace("b1/batch.json", b"1", b"2", KIND)
+    assert len(list(folder.list("b1"))) == 4
+    (remark,) = folder.remarks
+    assert "power" in remark
+    assert folder.url in remark
+
+
+def test_a_directory_that_can_t_be_synced_for_another_reason_is_an_error(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_on_directories(monkeypatch, errno.EIO)
+    with pytest.raises(BucketUnavailable, match="Input/output error"):
+        folder.put("b1/a", b"1", KIND)
+
+
+def test_a_file_that_can_t_be_synced_is_an_error(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(BucketUnavailable, match="Invalid argument"):
+        folder.put("b1/a", b"1", KIND)
+
+
+LONG = "b1/outputs/" + "x" * 300 + ".json"
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda folder: folder.put(LONG, b"1", KIND),
+        lambda folder: folder.create(LONG, b"1", KIND),
+        lambda folder: folder.copy("b1/a", LONG, KIND),
+        lambda folder: write_output(folder, LONG.removeprefix("b1/")),
+    ],
+)
+def test_a_name_that_is_too_long_for_the_file_system_is_final_and_says_which(
+    folder: Folder, use: Callable[[Folder], object]
+) -> None:
+    folder.put("b1/a", b"1", KIND)
+    with pytest.raises(BucketRefused, match=r"^outputs/x{20,}…? is too long a name for file://[^\n]*\.$"):
+        use(folder)
+
+
+def write_output(folder: Folder, name: str) -> None:
+    with folder.outputs("b1") as sink:
+        sink.put(name, b"1", KIND)
+
+
+def test_a_file_system_of_short_names_is_named_before_a_key_is_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not Folder(tmp_path.as_uri()).remarks
+    monkeypatch.setattr(os, "pathconf", lambda *_: 143)
+    (remark,) = Folder(tmp_path.as_uri()).remarks
+    assert "143" in remark
+
+
+def test_links_below_work_are_not_followed_and_go_with_it(folder: Folder, tmp_path: Path) -> None:
+    others = tmp_path / "others"
+    others.mkdir()
+    (others / "precious").write_text("x")
+    folder.put("_work/b1/parts/0.json", b"1", KIND)
+    for place in ("_work/link", "_work/b1/link", "_work/b1/parts/link"):
+        (folder.root / place).symlink_to(others)
+    (folder.root / "_work/b1/itself").symlink_to(folder.root / "_work/b1")
+    (folder.root / "_work/b1/dangling").symlink_to(tmp_path / "nowhere")
+
+    assert not [name for name, _ in folder.list("") if "precious" in name]
+    assert not [name for name, _ in folder.list("_work/link")]
+    folder.delete_tree("_work/b1")
+    folder.delete_tree("_work/link")
+    assert files(folder) == []
+    assert (others / "precious").read_text() == "x"
+
+
+def test_a_batch_that_was_moved_to_another_disk_is_found_through_its_link(
+    folder: Folder, tmp_path: Path
+) -> None:
+    folder.put("b1/outputs/a.json", b"1", KIND)
+    (folder.root / "b1").rename(tmp_path / "moved")
+    (folder.root / "b1").symlink_to(tmp_path / "moved")
+    assert list(folder.list("b1")) == list(folder.list("")) == [("b1/outputs/a.json", 1)]
 
 
 @pytest.mark.parametrize("write", WRITES)

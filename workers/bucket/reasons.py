@@ -1,0 +1,165 @@
+"""What an object store's refusal means: obstore's texts as errors of ours, in a sentence for a person.
+
+Nothing of a text is passed on but a status and a code: it holds URLs, which may be signed, and values of settings.
+"""
+
+import re
+from dataclasses import dataclass
+
+from obstore.exceptions import NotSupportedError, PermissionDeniedError, UnauthenticatedError
+
+from workers.bucket.access import ENDPOINTS
+from workers.bucket.protocol import BucketRefused, NoCredentials
+from workers.errors import BucketUnavailable, WorkerError
+
+_STATUS = re.compile(r"status code: (\d{3})")
+_CODE = re.compile(r"<Code>(\w{1,64})</Code>|\(code: (\w{1,64})\)")
+_MACHINE_CREDENTIALS = re.compile(r"http://(169\.254\.\d+\.\d+|metadata\.google\.internal)/")
+_ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
+_ABSENT = {"NoSuchBucket", "ContainerNotFound"}
+_REFUSING_STATUSES = {"401", "403"}
+_REFUSING_CODES = {
+    "AccessDenied",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidIdentityToken",
+    "InvalidToken",
+    "TokenRefreshRequired",
+}
+_NOT_OFFERED_STATUSES = {"405", "501"}
+_NOT_OFFERED_CODES = {
+    "InvalidArgument",
+    "InvalidRequest",
+    "MalformedXML",
+    "NotImplemented",
+    "UnsupportedHeader",
+}
+_PERMISSIONS = {
+    "s3": {
+        "read": "s3:GetObject",
+        "write": "s3:PutObject",
+        "list": "s3:ListBucket",
+        "delete": "s3:DeleteObject",
+    },
+    "gs": {
+        "read": "storage.objects.get",
+        "write": "storage.objects.create and, to replace, storage.objects.delete",
+        "list": "storage.objects.list",
+        "delete": "storage.objects.delete",
+    },
+}
+_CREDENTIALS = {
+    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (AWS_PROFILE and ~/.aws are not read)",
+    "gs": "set GOOGLE_APPLICATION_CREDENTIALS",
+    "az": "set AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN",
+}
+# In the order of looking. Each has a space, which no name in a URL has: a key may well be called "redirect".
+_SIGNS = (
+    ("dns error", "its host was not found"),
+    (": InvalidCertificate", "its certificate is not trusted: SSL_CERT_FILE may name a file of more"),
+    ("timed out", "it timed out"),
+    (": TimedOut", "it timed out"),
+    ("error sending request", "no connection"),
+    ("response body error", "its answer was cut off"),
+    (": IncompleteMessage", "its answer was cut off"),
+    ("ETag Header missing", "its answer names no ETag"),
+    ("Header missing", "its answer lacks a header"),
+    ("Received redirect", "it sends elsewhere"),
+    ("precondition failure", "the object has changed meanwhile"),
+    ("invalid list response", "its listing can't be read"),
+    ("response:", "its answer can't be read"),
+    ("URL scheme is not allowed", "plain http is refused"),
+    ("builder error", "its address can't be used"),
+    ("connection ", "the connection broke"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A bucket as errors speak of it."""
+
+    url: str
+    scheme: str
+
+
+def status_of(error: BaseException) -> str | None:
+    """The HTTP status behind an error, if there was one."""
+    found = _STATUS.search(str(error))
+    return found[1] if found else None
+
+
+def code_of(error: BaseException) -> str | None:
+    """What the store itself calls it, if it said so."""
+    found = _CODE.search(str(error))
+    return found[1] or found[2] if found else None
+
+
+def is_not_offered(error: BaseException) -> bool:
+    """Whether the store may lack what was asked for, so that another way is worth a try."""
+    if isinstance(error, NotSupportedError) or status_of(error) in _NOT_OFFERED_STATUSES:
+        return True
+    return code_of(error) in _NOT_OFFERED_CODES
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether the store knows the request and won't have it from us."""
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+        return True
+    return status_of(error) in _REFUSING_STATUSES or code_of(error) in _REFUSING_CODES
+
+
+def may_heal(error: BaseException) -> bool:
+    """Whether the same request is worth repeating at once: the network, or a server in trouble."""
+    if isinstance(error, FileNotFoundError) or is_refused(error) or is_not_offered(error):
+        return False
+    status = status_of(error)
+    return status is None or status in {"408", "429"} or status >= "500"
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether Rust gave up: pyo3 makes that a BaseException of a class that can't be imported."""
+    return type(error).__name__ == "PanicException"
+
+
+def translation(error: BaseException, place: Place, doing: str) -> WorkerError:
+    """The error to raise.
+
+    Args:
+        error: obstore's.
+        place: the bucket.
+        doing: "read", "write", "list" or "delete".
+    """
+    url, text, code = place.url, str(error), code_of(error)
+    reason = " ".join(found for found in (status_of(error), code) if found)
+    if is_panic(error):
+        return BucketRefused(f"{url} can't be reached with these settings: check endpoint, region and keys.")
+    if _MACHINE_CREDENTIALS.search(text):
+        return NoCredentials(
+            f"No credentials for {url}: {_CREDENTIALS[place.scheme]}, or run where the cloud gives some to the machine."
+        )
+    if place.scheme == "s3" and (code in _ELSEWHERE or "Received redirect" in text):
+        return BucketRefused(f"{url} is in another region: set AWS_REGION to the bucket's own.")
+    if code in _ABSENT:
+        kind = "container" if place.scheme == "az" else "bucket"
+        return BucketRefused(f"{url} does not exist: create the {kind}, or correct STORAGE_URL.")
+    if is_refused(error) or ("token request" in text and reason.startswith("4")):
+        permission = _PERMISSIONS.get(place.scheme, {}).get(doing, "Storage Blob Data Contributor")
+        region = ", the region" if place.scheme == "s3" else ""
+        return BucketRefused(
+            f"{url} refused our credentials to {doing} ({reason or 'permission denied'}): "
+            f"check the key, its permissions ({permission}){region} and the clock."
+        )
+    if doing == "list" and status_of(error) == "404":
+        variable = ENDPOINTS[place.scheme]
+        return BucketRefused(
+            f"{url} can't be listed ({reason}): check that {variable} ends before the bucket."
+        )
+    if code == "KeyTooLongError":
+        return BucketRefused(f"A name is too long for {url}: shorten the key, or the prefix in STORAGE_URL.")
+    return BucketUnavailable(f"{url} did not answer as it should ({reason or first_words(error)}).")
+
+
+def first_words(error: BaseException) -> str:
+    """What kind of error it is, with nothing of its text that could be a URL or a value."""
+    text = str(error)
+    return next((words for sign, words in _SIGNS if sign in text), "it gave no reason")
