@@ -42,7 +42,6 @@ class Store:
     url: str
     endpoint: str
     env: Mapping[str, str] = field(repr=False)
-    endpoint_variable: str = "AWS_ENDPOINT_URL"
     _prefixes: Iterator[int] = field(default_factory=count, repr=False)
 
     def fresh_url(self) -> str:
@@ -60,7 +59,7 @@ def seaweedfs(folder: Path) -> Iterator[Store]:
 def gcs(_: Path) -> Iterator[Store]:
     with gcs_server(_BUCKET, "test-token") as server:
         env = {"GOOGLE_BASE_URL": server.url, "GOOGLE_BEARER_TOKEN": "test-token"}
-        yield Store(f"gs://{_BUCKET}", server.url, env, "GOOGLE_BASE_URL")
+        yield Store(f"gs://{_BUCKET}", server.url, env)
 
 
 @contextmanager
@@ -78,15 +77,11 @@ def azurite(folder: Path) -> Iterator[Store]:
     with _running(command, folder / "azurite.log", r"successfully listens on (http://\S+)", env) as address:
         endpoint = f"{address}/{_ACCOUNT}"
         _create_container(endpoint)
+        connection = f"AccountName={_ACCOUNT};AccountKey={_KEY};BlobEndpoint={endpoint};"
         yield Store(
             f"az://{_BUCKET}",
             endpoint,
-            {
-                "AZURE_STORAGE_ACCOUNT_NAME": _ACCOUNT,
-                "AZURE_STORAGE_ACCOUNT_KEY": _KEY,
-                "AZURE_STORAGE_ENDPOINT": endpoint,
-            },
-            "AZURE_STORAGE_ENDPOINT",
+            {"AZURE_STORAGE_CONNECTION_STRING": connection},
         )
 
 

@@ -220,7 +220,7 @@ STORAGE_URL = Setting(
     kind=kinds.text(),
     about=(
         "The bucket: `file:///srv/results`, `s3://bucket/prefix`, `gs://…`, `az://…`; credentials and endpoint as"
-        " usual for each cloud (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, …)"
+        " usual for each cloud (`AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL`, …: see docs/stores.md)"
     ),
     missing="say where results go, such as file:///srv/results or s3://bucket",
 )
@@ -249,7 +249,7 @@ FANOUT_CONCURRENCY = Setting(
     name="FANOUT_CONCURRENCY",
     used_by=("work", "process"),
     kind=kinds.whole(least=1),
-    about="Objects that a job writes at the same time; without it, what measured best for the kind of bucket",
+    about="Objects that a job writes into a store at the same time, without it 32; a folder's files come one by one",
 )
 RECONCILE_INTERVAL_SECONDS = Setting(
     name="RECONCILE_INTERVAL_SECONDS",

@@ -142,6 +142,28 @@ def test_a_credentials_file_that_is_no_use_is_named_with_its_variable(
     assert "hidden" not in str(caught.value)
 
 
+def test_a_service_account_may_name_a_server_on_this_machine(tmp_path: Path) -> None:
+    file = tmp_path / "key.json"
+    account = {**SERVICE_ACCOUNT, "gcs_base_url": "http://localhost:4443/", "disable_oauth": True}
+    file.write_text(json.dumps(account))
+    found = access("gs://b", {"GOOGLE_APPLICATION_CREDENTIALS": str(file)})
+    assert found.config == {"service_account": str(file), "base_url": "http://localhost:4443"}
+    assert found.plain_http
+
+    file.write_text(json.dumps({**account, "gcs_base_url": "http://storage.example.com"}))
+    with pytest.raises(SettingsError, match="https://"):
+        access("gs://b", {"GOOGLE_SERVICE_ACCOUNT": str(file)})
+
+
+def test_a_user_s_login_is_left_to_obstore(tmp_path: Path) -> None:
+    file = tmp_path / "login.json"
+    login = {"type": "authorized_user", "client_id": "a", "client_secret": "b", "refresh_token": "c"}
+    file.write_text(json.dumps(login))
+    found = access("gs://b", {"GOOGLE_APPLICATION_CREDENTIALS": str(file)})
+    assert found.config == {"application_credentials": str(file)}
+    open_bucket("gs://b", {"GOOGLE_APPLICATION_CREDENTIALS": str(file)})
+
+
 def config(url: str, **env: str) -> dict[str, str]:
     return access(url, env).config
 
