@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from google import genai
 
+from receiver.cli import main
 from tests.support.deployment import Deployment, result_line
 from tests.support.story import finish
 from tests.support.waiting import wait_until
@@ -20,7 +21,6 @@ from workers.fanout import fan_out
 from workers.gemini.batches import State
 from workers.plan import Plan, write_plan
 from workers.sources import InlineSource
-from workers.verify.cli import verify_batch
 
 BATCH = "abc"
 REFUSED = b'{"code":400,"message":"no"}'
@@ -64,7 +64,7 @@ def folder(tmp_path: Path) -> Path:
 
 def run(folder: Path, *args: str | Path) -> Result:
     return CliRunner().invoke(
-        verify_batch, [BATCH, *map(str, args)], env={"STORAGE_URL": folder.as_uri()}, catch_exceptions=False
+        main, ["verify", BATCH, *map(str, args)], env={"STORAGE_URL": folder.as_uri()}, catch_exceptions=False
     )
 
 
@@ -299,14 +299,14 @@ def test_a_lost_raw_part_leaves_the_manifest_to_tell_what_was_answered(folder: P
 
 @pytest.mark.parametrize(("batch", "url"), [("../x", "file:///tmp"), (BATCH, ""), (BATCH, "ftp://x")])
 def test_wrong_usage_is_one_sentence_and_exits_2(batch: str, url: str) -> None:
-    result = CliRunner().invoke(verify_batch, [batch], env={"STORAGE_URL": url})
+    result = CliRunner().invoke(main, ["verify", batch], env={"STORAGE_URL": url})
 
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1].startswith("Error: ")
 
 
 def test_help_has_an_example_and_the_exit_codes() -> None:
-    text = CliRunner().invoke(verify_batch, ["--help"]).stdout
+    text = CliRunner().invoke(main, ["verify", "--help"]).stdout
 
     assert "Example: batch-receiver verify" in text
     assert "Exits 0 when" in text
