@@ -330,3 +330,16 @@ def test_what_a_crash_left_of_a_committed_batch_is_swept_and_what_is_in_progress
 
     assert report.swept == 1
     assert [path.name for path in (tmp_path / "bucket" / "_work").iterdir()] == ["in-progress"]
+
+
+@pytest.mark.parametrize("state", ["FAILED", "CANCELLED", "EXPIRED"])
+def test_what_a_crash_left_of_a_batch_that_did_not_succeed_is_swept_too(
+    gemini: Emulator, tools: Tools, redis_client: "redis.Redis", tmp_path: Path, state: str
+) -> None:
+    batch = gemini.put_batch(b"" if state == "FAILED" else result_line("a"), state=state)
+    process(tools, Nowhere(), batch, HERE)
+    tools.bucket.put(f"_work/{batch}/parts/00000.json", b"{}", "application/json")
+
+    assert run(tools, redis_client).swept == 1
+
+    assert not (tmp_path / "bucket" / "_work").exists()

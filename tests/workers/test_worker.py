@@ -1,10 +1,12 @@
 """Real workers in real processes: they run our functions only, lose no job, and end when all is done."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from redis import Redis
+from rq import Retry
 from rq.callbacks import Callback
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
@@ -17,7 +19,7 @@ from tests.support.waiting import wait_until
 from workers import contract
 from workers.contract import Announcement, Queues, Trigger
 from workers.contract.queues import FAILURE_TTL_SECONDS
-from workers.worker import ORPHAN_SECONDS, ForbiddenJob, OwnJob, OwnQueue, requeue_orphans
+from workers.worker import ORPHAN_SECONDS, BatchWorker, ForbiddenJob, OwnJob, OwnQueue, requeue_orphans
 
 NOW = 1_000_000.0
 
@@ -280,3 +282,70 @@ def test_the_lock_of_a_killed_cleaner_does_not_outlive_it_for_long(redis_client:
     assert queue.acquire_maintenance_lock()
     assert not queue.acquire_maintenance_lock()
     assert 0 < redis_client.ttl(queue.registry_cleaning_key) <= 30
+
+
+@pytest.mark.parametrize("ends", ["failed", "tried again later", "done"])
+def test_what_is_announced_in_the_moment_a_look_ends_is_looked_at_however_it_ends(
+    redis_client: Redis, ends: str
+) -> None:
+    queues = Queues(redis_client)
+    home = OwnQueue(BATCHES, connection=redis_client)
+    worker = BatchWorker([home], connection=redis_client, serializer=JSONSerializer)
+    announce(redis_client, "abc")
+    popped = home.pop_job_id()
+    assert popped
+    job = OwnJob.fetch(popped, connection=redis_client, serializer=JSONSerializer)
+    execution = worker.prepare_execution(job)
+    job.meta["seen"] = queues.announced("abc").count
+    job.retries_left = 0
+    job.ended_at = job.started_at = datetime.now(UTC)
+
+    queues.announce(
+        [Announcement("abc", Trigger.WEBHOOK)]
+    )  # A duplicate: the look has asked for the last time.
+    assert queued(redis_client) == []
+    if ends == "failed":
+        worker.handle_job_failure(job, home, exc_string="it broke", execution=execution)
+    elif ends == "done":
+        worker.handle_job_success(job, home, home.started_job_registry, execution)
+    else:
+        retry = Retry(max=1_000_000, interval=900)
+        worker.handle_job_retry(job, home, retry, home.started_job_registry, execution)
+
+    assert queued(redis_client) == ["batch-receiver-batch-abc"]
+    assert home.failed_job_registry.get_job_ids() == []
+    assert home.scheduled_job_registry.get_job_ids() == []
+
+
+def test_a_look_that_ends_without_news_is_not_looked_at_again(redis_client: Redis) -> None:
+    home = OwnQueue(BATCHES, connection=redis_client)
+    worker = BatchWorker([home], connection=redis_client, serializer=JSONSerializer)
+    announce(redis_client, "abc")
+    popped = home.pop_job_id()
+    assert popped
+    job = OwnJob.fetch(popped, connection=redis_client, serializer=JSONSerializer)
+    execution = worker.prepare_execution(job)
+    job.meta["seen"] = Queues(redis_client).announced("abc").count
+    job.retries_left = 0
+    job.ended_at = job.started_at = datetime.now(UTC)
+
+    worker.handle_job_failure(job, home, exc_string="it broke", execution=execution)
+
+    assert queued(redis_client) == []
+    assert home.failed_job_registry.get_job_ids() == ["batch-receiver-batch-abc"]
+
+
+def test_batches_and_parts_take_turns(redis_client: Redis) -> None:
+    homes = [OwnQueue(name, connection=redis_client) for name in Queues(redis_client).names]
+    worker = BatchWorker(homes, connection=redis_client, serializer=JSONSerializer)
+    announce(redis_client, "a", "b", "c")
+    for number in range(3):
+        Queues(redis_client).enqueue_part("long", number)
+
+    taken = []
+    for _ in range(6):
+        found = worker.dequeue_job_and_maintain_ttl(None)
+        assert found
+        taken.append(found[1].name)
+
+    assert taken == ["batch-receiver-batches", "batch-receiver-parts"] * 3
