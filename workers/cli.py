@@ -156,7 +156,9 @@ def reconcile_now(*, as_json: bool) -> None:
     with told():
         settings = Settings.load(os.environ)
         queues = Queues(connect(settings.redis_url), settings.queue_prefix)
-        report = reconcile(prepare(settings), queues, reenable=settings.reconcile_reenable)
+        tools = prepare(settings)
+        with closing(tools.gemini):
+            report = reconcile(tools, queues, reenable=settings.reconcile_reenable)
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(report)))
     else:
