@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterable
 from contextlib import closing
@@ -24,7 +25,7 @@ from workers.parts import forget_split, read_part
 from workers.process import Result, Tools
 from workers.process import process as process_one
 from workers.reconcile import Report, reconcile
-from workers.redis_connection import connect
+from workers.redis_connection import connect, wait_for
 from workers.settings import Settings, queue_prefix, redis_url, storage_url
 from workers.summary import read_summary
 
@@ -56,8 +57,11 @@ def work(workers: int, *, burst: bool) -> None:
 
     with told():
         settings = Settings.load(os.environ)
-        connection = connect(settings.redis_url)
         _log_lines()
+        signal.signal(
+            signal.SIGHUP, signal.SIG_IGN
+        )  # There is nothing to read anew, and a terminal may close.
+        connection = wait_for(settings.redis_url)
         run_pool(settings, connection, workers, burst=burst)
 
 

@@ -26,6 +26,7 @@ from rq.worker_pool import WorkerPool
 
 from workers import contract, jobs, reconcile
 from workers.contract import Queues
+from workers.contract.manager import ALIVE, READY, notify
 from workers.redis_connection import connect
 from workers.settings import Settings
 
@@ -253,6 +254,7 @@ class _Pool(WorkerPool):
 
     def check_workers(self, respawn: bool = True) -> None:
         super().check_workers(respawn)
+        notify(ALIVE)
         if not self.reconcile_seconds or self._is_reconciling():
             return
         try:
@@ -281,6 +283,7 @@ class _Pool(WorkerPool):
         self._install_signal_handlers()  # type: ignore[no-untyped-call]
         logger.info("event=started workers=%d", self.num_workers)
         super().start_workers(*args, **kwargs)
+        notify(READY)
         if self.status == self.Status.STOPPED:
             self.stop_workers()  # type: ignore[no-untyped-call]
 
