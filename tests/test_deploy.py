@@ -170,6 +170,11 @@ def test_compose_passes_on_every_setting_that_is_no_secret(services: dict[str, A
     assert passed == SETTINGS - secret | {"DOMAIN"}
 
 
+def test_receiver_and_workers_are_given_the_same_queues(services: dict[str, Any]) -> None:
+    given = {name for name, service in services.items() if "QUEUE_PREFIX" in service.get("environment", {})}
+    assert given == {"receiver", "workers"}
+
+
 def test_the_settings_that_compose_gives_are_accepted(services: dict[str, Any]) -> None:
     def given(service: str) -> dict[str, str]:
         return {name: substituted(text) for name, text in services[service]["environment"].items()}
@@ -186,7 +191,7 @@ def test_caddy_lets_the_webhook_and_the_health_paths_through_and_nothing_else() 
     text = (DEPLOY / "Caddyfile").read_text()
     assert "@open path {$WEBHOOK_PATH:/webhooks/gemini} /healthz /readyz\n" in text
     assert text.count("reverse_proxy") == 1
-    assert "max_size {$WEBHOOK_MAX_BODY_BYTES:262144}" in text
+    assert "max_size" not in text
     assert "respond 404" in text
 
 
