@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from workers import health as health_of
 from workers import status as status_of
 from workers.bucket.opening import open_bucket
 from workers.command_line import batch_id, fail, printable, told
@@ -135,12 +136,23 @@ def forget(batch: str, *, as_json: bool) -> None:
 @click.command(epilog="Example: batch-receiver status batches/abc123 --json")
 @click.argument("batch", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def status(batch: str | None, *, as_json: bool) -> None:
+@click.option(
+    "--health", is_flag=True, help="Only say whether the workers are alive; 1 where something is dead."
+)
+def status(batch: str | None, *, as_json: bool, health: bool) -> None:
     """Show one batch, or what waits, runs, failed and was committed lately."""
+    if health and (batch or as_json):
+        raise click.UsageError("--health stands alone.")
     batch = batch_id(batch) if batch else None
     with told():
         queues = _queues()
         bucket = open_bucket(storage_url(os.environ), os.environ)
+        if health:
+            trouble = health_of.trouble(queues, bucket)
+            if trouble:
+                fail(trouble)
+            click.echo("Workers, their scheduler, Redis and the bucket are alive.")
+            return
         found = status_of.batch_status(queues, bucket, batch) if batch else status_of.overview(queues, bucket)
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))

@@ -24,7 +24,7 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.worker_pool import WorkerPool
 
-from workers import contract, jobs, reconcile
+from workers import contract, health, jobs, reconcile
 from workers.contract import Queues
 from workers.contract.manager import ALIVE, READY, notify
 from workers.redis_connection import connect
@@ -251,10 +251,15 @@ class _Pool(WorkerPool):
     settings: Settings
     _reconciling: Process | None = None
     _began_at = 0.0
+    _noted_at = float("-inf")
 
     def check_workers(self, respawn: bool = True) -> None:
         super().check_workers(respawn)
         notify(ALIVE)
+        if time.monotonic() - self._noted_at > HEARTBEAT_SECONDS:
+            with contextlib.suppress(RedisError):  # The workers say so themselves.
+                health.note_pool(self.queues_of_ours, self.name, self.num_workers)
+                self._noted_at = time.monotonic()
         if not self.reconcile_seconds or self._is_reconciling():
             return
         try:
@@ -328,6 +333,8 @@ def run_pool(settings: Settings, connection: Redis, workers: int, *, burst: bool
     pool.queues_of_ours, pool.settings = queues, settings
     pool.reconcile_seconds = 0 if burst else settings.reconcile_interval_seconds
     pool.start(burst=burst, logging_level="WARNING")
+    with contextlib.suppress(RedisError):
+        health.forget_pool(queues, pool.name)
 
 
 def _end_with_parent() -> None:
