@@ -21,6 +21,7 @@ from receiver.intake import Intake, announce_with, connect
 from receiver.keyring import Keyring
 from receiver.protocol import MAX_INCOMPLETE_BYTES, limited_to
 from receiver.readiness import Readiness
+from workers.contract.manager import READY, STOPPING, notify
 from workers.contract.settings import PORT
 
 _BACKLOG = 1024
@@ -91,10 +92,10 @@ class _Server(uvicorn.Server):
         self._watchdog = asyncio.create_task(systemd.keep_watchdog_quiet())
         for url in self._urls:
             logs.logger.info("listening on %s", url)
-        systemd.notify(systemd.READY)
+        notify(READY)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        systemd.notify(systemd.STOPPING)
+        notify(STOPPING)
         # In every answer from now on: whoever hears it sends the next request to somebody else.
         self.server_state.default_headers.append((b"connection", b"close"))
         await super().shutdown(sockets)

@@ -17,14 +17,15 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from receiver import logs
 from receiver.deadlines import ANSWER_SECONDS
 from receiver.errors import QueueUnavailable, SettingsError
-from receiver.redis_words import in_words
 from receiver.room import check_room
 from workers.contract import PREFIX, Announcement, Outcome, Queues
+from workers.contract.redis_words import in_words
 
 LATE_SECONDS = 0.25
 MAX_CALLS = 4
@@ -54,6 +55,8 @@ def connect(url: str) -> Redis:
             retry=Retry(NoBackoff(), 0),
             max_connections=4 * MAX_CALLS,
             driver_info=None,  # Else redis-py looks its own version up on the disk for every connection.
+            # Else it asks for what only Redis Enterprise has, and what the ACL of deploy/ refuses.
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )
         client.connection_pool.make_connection()
     except (ValueError, TypeError):

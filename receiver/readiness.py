@@ -11,9 +11,9 @@ from receiver import logs
 from receiver.deadlines import ANSWER_SECONDS
 from receiver.errors import SettingsError
 from receiver.redis_look import look
-from receiver.redis_words import in_words
 from receiver.rehearsal import rehearse
 from workers.contract import PREFIX
+from workers.contract.redis_words import in_words
 
 LOOK_SECONDS = 5.0
 LINE_SECONDS = 60.0

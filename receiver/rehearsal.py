@@ -37,8 +37,9 @@ class _Stage(Redis):
 
 class _Rehearsal(Pipeline):
     def watch(self, *names: Any) -> Any:
-        # A second key, in another slot: a cluster refuses that here, and an announcement only when it is executed.
-        return super().watch(*names, f"{_NO_BATCH}:second")  # type: ignore[no-untyped-call]
+        # A second key, in another slot: a cluster refuses that here, and an announcement only when it is executed. It
+        # begins like the first, so that whoever may announce may watch it.
+        return super().watch(*names, f"{names[0]}:second")  # type: ignore[no-untyped-call]
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
         del raise_on_error

@@ -1,33 +1,21 @@
-"""What stands in `deploy/`: it names only what exists, opens only what it must, and Redis holds each user to it."""
+"""What stands in `deploy/`: it names only what exists, and opens only what it must."""
 
 import json
 import os
 import re
 import shutil
 import subprocess
-import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
-import redis
-from redis.backoff import NoBackoff
-from redis.exceptions import NoPermissionError, RedisError
-from redis.retry import Retry
 
-from emulator.demo.local_redis import find_redis_server, free_port
 from receiver import settings as receiver_settings
 from receiver.cli import main
-from receiver.intake import connect
-from tests.support.gemini import Gemini
-from tests.support.processes import ROOT, Process
-from tests.support.waiting import wait_until
-from workers.contract import Announcement, Outcome, Queues, Trigger
+from tests.support.compose import read_yaml
+from tests.support.processes import ROOT
 from workers.contract.settings import SETTINGS
 from workers.settings import Settings as WorkerSettings
 
@@ -35,37 +23,6 @@ DEPLOY = ROOT / "deploy"
 
 COMPOSE_OWN = frozenset({"DOMAIN", "WORKERS"})
 LONG_RUNNING = ("caddy", "receiver", "workers", "redis")
-
-
-def read_yaml(text: str) -> Any:
-    """The part of YAML that compose.yaml keeps to: nested mappings, lists of scalars, lists in brackets."""
-    rows = (row for row in text.splitlines() if row.strip() and not row.lstrip().startswith("#"))
-    return _block(deque((len(row) - len(row.lstrip()), row.strip()) for row in rows), 0)
-
-
-def _block(rows: deque[tuple[int, str]], indent: int) -> Any:
-    if rows[0][1].startswith("- "):
-        items = []
-        while rows and rows[0][0] == indent and rows[0][1].startswith("- "):
-            items.append(_scalar(rows.popleft()[1][2:]))
-        return items
-    mapping: dict[str, Any] = {}
-    while rows and rows[0][0] == indent:
-        key, colon, value = rows.popleft()[1].partition(":")
-        assert colon, f"{key!r} is no line of a mapping"
-        assert key not in mapping, f"{key!r} stands twice"
-        mapping[key] = _scalar(value.strip()) if value.strip() else _block(rows, rows[0][0])
-    return mapping
-
-
-def _scalar(text: str) -> Any:
-    assert " #" not in text, text
-    assert text[:1] not in {"&", "*", "|", ">", "'"}, text
-    if text.startswith("[") and '"' not in text:
-        return text.strip("[]").split(", ")
-    if text[:1] in {"[", "{", '"'} or text in {"true", "false"}:
-        return json.loads(text)
-    return text
 
 
 def substituted(text: str) -> str:
@@ -182,6 +139,11 @@ def test_compose_passes_on_every_setting_that_is_no_secret(services: dict[str, A
     assert passed == {each.name for each in SETTINGS if not each.is_secret} - {"PORT"} | {"DOMAIN"}
 
 
+def test_receiver_and_workers_are_given_the_same_queues(services: dict[str, Any]) -> None:
+    given = {name for name, service in services.items() if "QUEUE_PREFIX" in service.get("environment", {})}
+    assert given == {"receiver", "workers"}
+
+
 def test_the_settings_that_compose_gives_are_accepted(services: dict[str, Any]) -> None:
     def given(service: str) -> dict[str, str]:
         return {name: substituted(text) for name, text in services[service]["environment"].items()}
@@ -198,7 +160,7 @@ def test_caddy_lets_the_webhook_and_the_health_paths_through_and_nothing_else() 
     text = (DEPLOY / "Caddyfile").read_text()
     assert "@open path {$WEBHOOK_PATH:/webhooks/gemini} /healthz /readyz\n" in text
     assert text.count("reverse_proxy") == 1
-    assert "max_size {$WEBHOOK_MAX_BODY_BYTES:262144}" in text
+    assert "max_size" not in text
     assert "respond 404" in text
 
 
@@ -206,173 +168,6 @@ def test_no_secret_stands_in_the_folder() -> None:
     for path in DEPLOY.iterdir():
         if path.is_file():
             assert not re.search(r"whsec_\w|AIza\w|[0-9a-f]{32}", path.read_text()), path
-
-
-@dataclass(frozen=True)
-class Guarded:
-    """A Redis with the ACL of `deploy/`, started as compose does; `folder` is what secrets.sh made."""
-
-    port: int
-    folder: Path
-
-    def url(self, user: str) -> str:
-        made = (self.folder / user / "REDIS_URL").read_text().strip()
-        return made.replace("@redis:6379", f"@127.0.0.1:{self.port}")
-
-    @property
-    def admin_url(self) -> str:
-        password = (self.folder / "redis-admin-password").read_text().strip()
-        return f"redis://admin:{password}@127.0.0.1:{self.port}/0"
-
-
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory, services: dict[str, Any]) -> Iterator[Guarded]:
-    folder = tmp_path_factory.mktemp("deploy")
-    subprocess.run([DEPLOY / "secrets.sh", folder / "secrets"], check=True, capture_output=True, timeout=30)
-    program, *options = services["redis"]["command"]
-    assert program == "redis-server"
-    options[options.index("/run/redis/users.acl")] = str(folder / "secrets" / "users.acl")
-    port = free_port()
-    command = [
-        find_redis_server(),
-        "--bind",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--dir",
-        str(folder),
-        *options,
-    ]
-    with (folder / "redis.log").open("wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log)
-
-    def is_up() -> bool:
-        assert server.poll() is None, (folder / "redis.log").read_text()
-        try:
-            # As the health check does it.
-            with redis.Redis(port=port, username="health", password="none") as client:
-                return bool(client.ping())
-        except redis.ConnectionError:
-            return False
-
-    try:
-        wait_until(is_up, what="redis-server with the ACL")
-        yield Guarded(port, folder / "secrets")
-    finally:
-        server.terminate()
-        server.wait()
-
-
-@pytest.fixture
-def admin(guarded: Guarded) -> Iterator["redis.Redis"]:
-    with redis.Redis.from_url(guarded.admin_url) as client:
-        client.flushall()
-        yield client
-
-
-@pytest.fixture
-def receiver(guarded: Guarded) -> Iterator["redis.Redis"]:
-    with connect(guarded.url("receiver")) as client:
-        yield client
-
-
-def test_the_receiver_announces_new_waiting_and_failed_batches(
-    receiver: "redis.Redis", admin: "redis.Redis"
-) -> None:
-    announcements = [Announcement("abc", Trigger.WEBHOOK, '{"a": 1}'), Announcement("xyz", Trigger.DYNAMIC)]
-
-    assert receiver.ping()
-    assert Queues(receiver).announce(announcements) == [Outcome.ACCEPTED, Outcome.ACCEPTED]
-    assert Queues(receiver).announce(announcements) == [Outcome.DUPLICATE, Outcome.DUPLICATE]
-    for status in ("failed", "stopped", "finished", "canceled"):
-        admin.hset("rq:job:batch-receiver-batch-abc", "status", status)
-        admin.zadd("rq:failed:batches", {"batch-receiver-batch-abc": time.time() + 60})
-        assert Queues(receiver).announce(announcements) == [Outcome.ACCEPTED, Outcome.DUPLICATE], status
-    assert Queues(receiver).announced("abc").count == 6
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        "FLUSHALL",
-        "FLUSHDB",
-        "KEYS *",
-        "SCAN 0",
-        "CONFIG GET *",
-        "ACL LIST",
-        "SHUTDOWN",
-        "DEBUG SLEEP 0",
-        "MONITOR",
-        "CLIENT LIST",
-        "EVAL return{} 0",
-        "SCRIPT FLUSH",
-        "SELECT 1",
-        "SUBSCRIBE rq:pubsub",
-        "PUBLISH rq:pubsub x",
-        "GET secret",
-        "HGETALL rq:worker:one",
-        "HGETALL rq:job:batch-receiver-part-abc-00000",
-        "RPUSH rq:queue:parts batch-abc",
-        "DEL rq:workers",
-        "LRANGE rq:queue:batches 0 -1",
-        "HGETALL batch-receiver:orphans",
-    ],
-)
-def test_the_receiver_can_do_nothing_else(
-    command: str, receiver: "redis.Redis", admin: "redis.Redis"
-) -> None:
-    admin.set("secret", "1")
-    with pytest.raises(NoPermissionError):
-        receiver.execute_command(*command.split())  # type: ignore[no-untyped-call]
-
-
-@pytest.mark.parametrize(
-    "command",
-    ["FLUSHALL", "KEYS *", "CONFIG GET *", "ACL LIST", "SHUTDOWN", "DEBUG SLEEP 0", "GET secret", "MONITOR"],
-)
-def test_the_workers_own_the_queue_but_not_the_server(
-    command: str, guarded: Guarded, admin: "redis.Redis"
-) -> None:
-    admin.set("secret", "1")
-    with redis.Redis.from_url(guarded.url("workers")) as workers, pytest.raises(NoPermissionError):
-        workers.execute_command(*command.split())
-
-
-@pytest.mark.parametrize("command", ["GET x", "INFO", "FLUSHALL", "CLIENT LIST"])
-def test_the_health_check_learns_nothing(command: str, guarded: Guarded) -> None:
-    client = redis.Redis(port=guarded.port, username="health", password="none")
-    with client, pytest.raises(NoPermissionError):
-        client.execute_command(*command.split())  # type: ignore[no-untyped-call]
-
-
-@pytest.mark.parametrize(("user", "password"), [(None, None), ("receiver", "wrong"), ("workers", "")])
-def test_nobody_gets_in_without_a_password(user: str | None, password: str | None, guarded: Guarded) -> None:
-    no_retry = Retry(NoBackoff(), 0)
-    client = redis.Redis(port=guarded.port, username=user, password=password, retry=no_retry)
-    with client, pytest.raises(RedisError, match=r"(?i)auth|pass"):
-        client.ping()
-
-
-def test_a_batch_goes_from_the_receivers_user_to_the_bucket_by_the_workers(
-    guarded: Guarded,
-    receiver: "redis.Redis",
-    admin: "redis.Redis",
-    start_process: Callable[..., Process],
-    tmp_path: Path,
-) -> None:
-    admin.acl_log_reset()
-    bucket = tmp_path / "bucket"
-    with closing(Gemini(tmp_path / "logs" / "emulator.log")) as gemini:
-        batch = gemini.put_batch(b'{"key": "a", "response": {"candidates": []}}\n')
-        Queues(receiver).announce([Announcement(batch, Trigger.WEBHOOK)])
-        env = {**gemini.env, "REDIS_URL": guarded.url("workers"), "STORAGE_URL": bucket.as_uri()}
-        worker = start_process("work", "--workers", "1", "--burst", env=env)
-        assert worker.wait(60) == 0, worker.output
-
-    assert (bucket / batch / "batch.json").exists(), worker.output
-    # redis-py 8 asks for CLIENT MAINT_NOTIFICATIONS, which is Redis Enterprise's, and goes on without.
-    refused = {(entry["username"], entry["object"]) for entry in admin.acl_log()}
-    assert refused <= {("receiver", "client"), ("workers", "client")}, worker.output
 
 
 def test_the_made_secrets_are_private_and_made_only_once(tmp_path: Path) -> None:

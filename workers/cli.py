@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterable
 from contextlib import closing
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from workers import health as health_of
 from workers import status as status_of
 from workers.bucket.opening import open_bucket
 from workers.command_line import batch_id, fail, printable, told
@@ -24,7 +26,7 @@ from workers.parts import forget_split, read_part
 from workers.process import Result, Tools
 from workers.process import process as process_one
 from workers.reconcile import Report, reconcile
-from workers.redis_connection import connect
+from workers.redis_connection import connect, wait_for
 from workers.settings import Settings, queue_prefix, redis_url, storage_url
 from workers.summary import read_summary
 
@@ -53,12 +55,14 @@ class Forgotten(msgspec.Struct, frozen=True):
 @click.option("--wait", is_flag=True, help="Begin without trying the bucket and the API key first.")
 def work(workers: int, *, burst: bool, wait: bool) -> None:
     """Run workers that fetch finished batches, fan them out to the bucket and commit them."""
-    from workers.worker import run_pool  # noqa: PLC0415 - RQ's worker is not needed by the other commands
+    from workers.pool import run_pool  # noqa: PLC0415 - RQ's worker is not needed by the other commands
 
     with told():
         settings = Settings.load(os.environ)
-        connection = connect(settings.redis_url)
         _log_lines()
+        # There is nothing to read anew, and a terminal may close.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        connection = wait_for(settings.redis_url)
         run_pool(settings, connection, workers, burst=burst, wait=wait)
 
 
@@ -132,12 +136,23 @@ def forget(batch: str, *, as_json: bool) -> None:
 @click.command(epilog="Example: batch-receiver status batches/abc123 --json")
 @click.argument("batch", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def status(batch: str | None, *, as_json: bool) -> None:
+@click.option(
+    "--health", is_flag=True, help="Only say whether the workers are alive; 1 where something is dead."
+)
+def status(batch: str | None, *, as_json: bool, health: bool) -> None:
     """Show one batch, or what waits, runs, failed and was committed lately."""
+    if health and (batch or as_json):
+        raise click.UsageError("--health stands alone.")
     batch = batch_id(batch) if batch else None
     with told():
         queues = _queues()
         bucket = open_bucket(storage_url(os.environ), os.environ)
+        if health:
+            trouble = health_of.trouble(queues, bucket)
+            if trouble:
+                fail(trouble)
+            click.echo("Workers, their scheduler, Redis and the bucket are alive.")
+            return
         found = status_of.batch_status(queues, bucket, batch) if batch else status_of.overview(queues, bucket)
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))

@@ -1,9 +1,23 @@
 """The workers' connection to Redis."""
 
-from redis import Redis
-from redis.exceptions import RedisError
+import logging
+import time
+from typing import Any
 
+from redis import Redis
+from redis.exceptions import NoPermissionError, RedisError
+from redis.maint_notifications import MaintNotificationsConfig
+
+from workers.contract.redis_words import CLUSTER, in_words, warnings
 from workers.errors import SettingsError
+
+logger = logging.getLogger("workers")
+
+# Else redis-py asks for what only Redis Enterprise has, and what the ACL of deploy/ refuses.
+_NO_NOTIFICATIONS = MaintNotificationsConfig(enabled=False)
+
+_PAUSE_SECONDS = 1.0
+_SAY_SECONDS = 60.0
 
 
 def connect(url: str) -> Redis:
@@ -12,10 +26,57 @@ def connect(url: str) -> Redis:
     Raises:
         SettingsError: Redis does not answer, or the address is none.
     """
+    connection = _client(url)
     try:
-        # Without `driver_info`, redis-py looks its own version up on the disk for every connection: 2 ms in a fork.
-        connection = Redis.from_url(url, socket_connect_timeout=5, health_check_interval=30, driver_info=None)
         connection.ping()
-    except (RedisError, ValueError, TypeError) as error:
-        raise SettingsError(f"Redis does not answer ({type(error).__name__}): check REDIS_URL.") from None
+    except RedisError as error:
+        raise SettingsError(f"Redis does not answer, {in_words(error)}: check REDIS_URL.") from None
     return connection
+
+
+def wait_for(url: str) -> Redis:
+    """A connection to a Redis that holds jobs. While it is away a line a minute says so.
+
+    Raises:
+        SettingsError: the address is none, or what is there can never do.
+    """
+    connection = _client(url)
+    said_at = float("-inf")
+    while True:
+        try:
+            for warning in _look(connection):
+                logger.warning("event=redis_setup advice=%r", warning)
+        except RedisError as error:
+            if time.monotonic() - said_at >= _SAY_SECONDS:
+                said_at = time.monotonic()
+                logger.warning("event=redis_awaited reason=%r", in_words(error))
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return connection
+
+
+def _client(url: str) -> Redis:
+    try:
+        connection = Redis.from_url(
+            url,
+            socket_connect_timeout=5,
+            health_check_interval=30,
+            # Else redis-py looks its own version up on the disk for every connection: 2 ms in a fork.
+            driver_info=None,
+            maint_notifications_config=_NO_NOTIFICATIONS,
+        )
+        connection.connection_pool.make_connection()
+    except (ValueError, TypeError):
+        raise SettingsError("REDIS_URL is not an address that the Redis client understands.") from None
+    return connection
+
+
+def _look(connection: Redis) -> list[str]:
+    connection.ping()
+    try:
+        about: dict[str, Any] = connection.info()
+    except NoPermissionError:
+        return []
+    if about.get("cluster_enabled"):
+        raise SettingsError(CLUSTER)
+    return warnings(about)

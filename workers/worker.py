@@ -1,33 +1,23 @@
-"""RQ's worker, job and queue classes with the settings that RQ leaves to its users, and the pool that runs them.
+"""RQ's worker, job and queue classes with the settings that RQ leaves to its users.
 
 - Jobs run our own functions only, whatever a record in Redis says.
 - A lost job is taken up within a minute: RQ's defaults are seven.
-- A child ends with its parent, so that a killed worker leaves no work-horse behind.
 """
 
 import contextlib
-import ctypes
-import gc
 import logging
-import os
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from multiprocessing import Process
+from collections.abc import Callable
 from typing import Any
 
-from redis import Redis
-from redis.exceptions import RedisError, WatchError
+from redis.exceptions import WatchError
 from rq import Queue, Worker
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
-from rq.worker_pool import WorkerPool
 
-from workers import contract, jobs, reconcile, start
+from workers import contract, jobs
 from workers.contract import Queues
-from workers.redis_connection import connect
-from workers.settings import Settings
 
 logger = logging.getLogger("workers")
 
@@ -43,11 +33,7 @@ GRACE_SECONDS = 8.0
 ORPHAN_SECONDS = 15.0
 _FOUND_AT_ONCE = 1000
 
-RECONCILE_MOST_SECONDS = 3600
-
 _BURST_PAUSE_SECONDS = 0.05
-_PR_SET_PDEATHSIG = 1
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _ALLOWED: dict[str, Callable[..., Any]] = {
     contract.PROCESS_BATCH: jobs.process_batch,
     contract.FAN_OUT_PART: jobs.fan_out_part,
@@ -237,108 +223,3 @@ def _without_a_place(queues: Queues, job_ids: list[str]) -> dict[str, str]:
             if status in _LOST_WITHOUT_A_PLACE and contract.text(origin or "") in queues.names:
                 found[job_id] = contract.text(origin)
     return found
-
-
-class _Pool(WorkerPool):
-    """RQ's pool, which also runs `reconcile` when it is due over all pools.
-
-    In a process of its own, so that no long job keeps it waiting.
-    """
-
-    reconcile_seconds = 0
-    queues_of_ours: Queues
-    settings: Settings
-    _reconciling: Process | None = None
-    _began_at = 0.0
-
-    def check_workers(self, respawn: bool = True) -> None:
-        super().check_workers(respawn)
-        if not self.reconcile_seconds or self._is_reconciling():
-            return
-        try:
-            is_due = reconcile.due(self.queues_of_ours, self.reconcile_seconds)
-        except RedisError:
-            # The workers say so themselves, and wait for Redis to come back.
-            return
-        if is_due:
-            self._began_at = time.monotonic()
-            with _signals_blocked():
-                self._reconciling = Process(
-                    target=_reconcile, args=(self.settings,), name="reconcile", daemon=True
-                )
-                self._reconciling.start()
-
-    def _is_reconciling(self) -> bool:
-        if self._reconciling is None or not self._reconciling.is_alive():
-            return False
-        if time.monotonic() - self._began_at > RECONCILE_MOST_SECONDS:
-            logger.error("event=reconcile_failed reason=%r", "it did not end within an hour")
-            self._reconciling.kill()
-        return True
-
-    def start_workers(self, *args: Any, **kwargs: Any) -> None:
-        # RQ installs them only afterwards, and a signal in between would end the pool at once.
-        self._install_signal_handlers()  # type: ignore[no-untyped-call]
-        logger.info("event=started workers=%d", self.num_workers)
-        super().start_workers(*args, **kwargs)
-        if self.status == self.Status.STOPPED:
-            self.stop_workers()  # type: ignore[no-untyped-call]
-
-    def start_worker(self, *args: Any, **kwargs: Any) -> None:
-        with _signals_blocked():
-            super().start_worker(*args, **kwargs)
-
-
-@contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """A signal that comes during a fork waits until the child has handlers of its own; else it would be lost."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
-
-
-def _reconcile(settings: Settings) -> None:
-    """In a process of its own, with a connection of its own."""
-    reconcile.run(jobs.prepare(settings), Queues(connect(settings.redis_url), settings.queue_prefix))
-
-
-def run_pool(settings: Settings, connection: Redis, workers: int, *, burst: bool, wait: bool = False) -> None:
-    """Run workers until SIGTERM or SIGINT, or until nothing is left to do where `burst`.
-
-    With `wait` neither bucket nor Gemini is tried first. Raises `SettingsError` where it can never work.
-    """
-    tools = jobs.prepare(settings)
-    if not wait:
-        start.check(settings, tools)
-    # Else the first collection of every work-horse would copy all that it inherited.
-    gc.collect()
-    gc.freeze()
-    os.register_at_fork(after_in_child=_end_with_parent)
-    queues = Queues(connection, settings.queue_prefix)
-    BatchWorker.prefix = settings.queue_prefix
-    pool = _Pool(
-        list(queues.names),
-        connection=connection,
-        num_workers=workers,
-        worker_class=BatchWorker,
-        job_class=OwnJob,
-        queue_class=OwnQueue,
-        serializer=JSONSerializer,
-    )
-    pool.queues_of_ours, pool.settings = queues, settings
-    pool.reconcile_seconds = 0 if burst else settings.reconcile_interval_seconds
-    pool.start(burst=burst, logging_level="WARNING")
-
-
-def _end_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent ends (Linux; elsewhere RQ's own timeouts have to do).
-
-    The pool's signal handlers are not the child's; until it has its own, a signal simply ends it.
-    """
-    for number in _STOP_SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -20,12 +20,12 @@ from emulator.demo.local_redis import free_port, start_redis
 from receiver.errors import SettingsError
 from receiver.intake import connect
 from receiver.redis_look import look
-from receiver.redis_words import in_words
 from tests.conftest import StartProcess
 from tests.receiver.conftest import OwnRedis, StartReceiver
 from tests.receiver.signing import SECRET
 from tests.support.processes import Process
 from tests.support.waiting import wait_until
+from workers.contract.redis_words import in_words
 
 Serve = Callable[[str], Process]
 

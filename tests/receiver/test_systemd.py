@@ -16,6 +16,7 @@ from tests.receiver.conftest import PATH, Receiver, StartReceiver, read_answer
 from tests.receiver.signing import SECRET, event, signed
 from tests.support.processes import Process
 from tests.support.waiting import wait_until
+from workers.contract.manager import READY, notify
 
 
 @pytest.fixture
@@ -185,13 +186,13 @@ def test_a_manager_in_the_abstract_namespace_is_told(monkeypatch: pytest.MonkeyP
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("")  # The kernel chooses an abstract name.
         monkeypatch.setenv("NOTIFY_SOCKET", "@" + manager.getsockname()[1:].decode())
-        systemd.notify(systemd.READY)
+        notify(READY)
         assert manager.recv(100) == b"READY=1"
 
 
 def test_a_manager_that_is_gone_is_nobodys_trouble(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "none"))
-    systemd.notify(systemd.READY)
+    notify(READY)
 
 
 def test_one_line_says_what_was_started_and_no_secret(start_receiver: StartReceiver, redis_url: str) -> None:

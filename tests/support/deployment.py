@@ -80,7 +80,7 @@ class Deployment:
 
     def subscribe(self, **settings: str) -> Process:
         """A receiver whose secret is the one that the local Gemini signs with."""
-        first = self.serve()
+        first = self.serve(**settings)
         webhook = self.gemini.create_webhook(self.url)
         self.secret = webhook["new_signing_secret"]
         port = re.search(r":(\d+)/", self.url)
@@ -90,7 +90,7 @@ class Deployment:
             "serve",
             "--port",
             port[1],
-            env={"REDIS_URL": self.env["REDIS_URL"], "WEBHOOK_SIGNING_SECRET": self.secret, **settings},
+            env={"REDIS_URL": self.env["REDIS_URL"], **settings, "WEBHOOK_SIGNING_SECRET": self.secret},
         )
         process.wait_for_output(r"listening on (http://\S+)")
         return process

@@ -92,7 +92,7 @@ def test_wrong_arguments_are_wrong_usage(arguments: list[str]) -> None:
     assert ended.stderr.startswith("Usage: ")
 
 
-@pytest.mark.parametrize("arguments", [["work", "--burst"], ["replay", "abc"], ["status"]])
+@pytest.mark.parametrize("arguments", [["replay", "abc"], ["status"]])
 def test_a_redis_that_does_not_answer_is_named(tmp_path: Path, arguments: list[str]) -> None:
     away = f"redis://:hidden@127.0.0.1:{free_port()}/0"
 

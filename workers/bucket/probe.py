@@ -1,17 +1,27 @@
 """What a bucket can do, found out by trying, with a few objects below `_work/_probe/` that are gone at the end."""
 
+import json
+import os
 import secrets
+import subprocess
+import sys
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from multiprocessing import get_context
 
 from workers.bucket import layout
 from workers.bucket.access import ENDPOINTS
 from workers.bucket.opening import open_bucket
 from workers.bucket.protocol import Bucket, BucketRefused, NoCredentials
-from workers.errors import BucketUnavailable, SettingsError, WorkerError
+from workers.errors import BucketUnavailable, Permanent, SettingsError, WorkerError
+
+# The closest first.
+_ERRORS: dict[str, type[WorkerError]] = {
+    "setting": SettingsError,
+    "refused": BucketRefused,
+    "permanent": Permanent,
+    "away": BucketUnavailable,
+    "other": WorkerError,
+}
 
 
 def probe(bucket: Bucket) -> tuple[str, ...]:
@@ -44,15 +54,23 @@ def probe_apart(url: str, env: Mapping[str, str]) -> tuple[str, ...]:
     Raises:
         WorkerError: as `open_bucket` and `probe` do.
     """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        try:
-            return pool.submit(_probe_url, url, dict(env)).result()
-        except BrokenProcessPool:
-            raise BucketUnavailable(f"The look at {url} ended before it was done.") from None
+    command = [sys.executable, "-P", "-m", __name__, url]  # -P: no module of the working directory
+    ended = subprocess.run(command, env=dict(env), stdout=subprocess.PIPE, check=False)
+    try:
+        kind, *said = json.loads(ended.stdout)
+    except ValueError:
+        raise BucketUnavailable(f"The look at {url} ended before it was done.") from None
+    if kind in _ERRORS:
+        raise _ERRORS[kind](said[0])
+    return tuple(said)
 
 
-def _probe_url(url: str, env: Mapping[str, str]) -> tuple[str, ...]:
-    return probe(open_bucket(url, env))
+def _say(url: str) -> list[str]:
+    """What `probe_apart` reads: the kind of outcome and its sentences."""
+    try:
+        return ["remarks", *probe(open_bucket(url, os.environ))]
+    except WorkerError as error:
+        return [next(name for name, kind in _ERRORS.items() if isinstance(error, kind)), str(error)]
 
 
 def _try(bucket: Bucket, folder: str) -> None:
@@ -86,3 +104,7 @@ def _check(bucket: Bucket) -> str:
     return (
         f"check STORAGE_URL, and that {endpoint} ends before the bucket" if endpoint else "check STORAGE_URL"
     )
+
+
+if __name__ == "__main__":
+    print(json.dumps(_say(sys.argv[1])))  # noqa: T201 - to the process that asked

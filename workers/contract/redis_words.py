@@ -1,6 +1,8 @@
-"""An error of the Redis client in words that are fit for a log: no address, no password, nothing that was sent."""
+"""Redis in words that are fit for a log: no address, no password, nothing that was sent."""
 
 import ssl
+from collections.abc import Mapping
+from typing import Any
 
 from redis.exceptions import (
     AuthenticationError,
@@ -14,6 +16,11 @@ from redis.exceptions import (
     ReadOnlyError,
 )
 from redis.exceptions import TimeoutError as RedisTimeoutError
+
+CLUSTER = (
+    "REDIS_URL leads to a Redis Cluster, which can't hold a job and its queue in one transaction: give a single Redis,"
+    " with replicas if you like."
+)
 
 _CLUSTER = "it is a cluster"
 # Those that others are a kind of come last.
@@ -47,3 +54,20 @@ def in_words(error: BaseException) -> str:
     if isinstance(error, NoPermissionError):
         return f"its user lacks rights: {error}"
     return next((words for kind, words in _WORDS if isinstance(error, kind)), type(error).__name__)
+
+
+def warnings(about: Mapping[str, Any]) -> list[str]:
+    """Sentences about what can be lived with, from the answer to INFO."""
+    found = []
+    policy = about.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        found.append(
+            "Redis may throw acknowledged jobs away when it is full: set its maxmemory-policy to noeviction"
+            f" instead of {policy}."
+        )
+    if about.get("aof_enabled", 1) == 0:
+        found.append(
+            "Redis keeps no append-only file, so a crash of it loses what was acknowledged since its last snapshot:"
+            " set appendonly to yes."
+        )
+    return found

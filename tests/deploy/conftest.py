@@ -1,0 +1,80 @@
+"""A Redis with the ACL of `deploy/`, started as compose does, of every kind that this machine has."""
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import redis
+
+from emulator.demo.local_redis import free_port
+from receiver.intake import connect
+from tests.support import redis_servers
+from tests.support.compose import read_yaml
+from tests.support.processes import ROOT
+from tests.support.waiting import wait_until
+
+DEPLOY = ROOT / "deploy"
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """`folder` is what secrets.sh made."""
+
+    port: int
+    folder: Path
+
+    def url(self, user: str) -> str:
+        made = (self.folder / user / "REDIS_URL").read_text().strip()
+        return made.replace("@redis:6379", f"@127.0.0.1:{self.port}")
+
+    @property
+    def admin_url(self) -> str:
+        password = (self.folder / "redis-admin-password").read_text().strip()
+        return f"redis://admin:{password}@127.0.0.1:{self.port}/0"
+
+
+@pytest.fixture(scope="module", params=redis_servers.KINDS)
+def guarded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    server = redis_servers.find(request.param)
+    folder = tmp_path_factory.mktemp("deploy")
+    subprocess.run([DEPLOY / "secrets.sh", folder / "secrets"], check=True, capture_output=True, timeout=30)
+    compose = read_yaml((DEPLOY / "compose.yaml").read_text())
+    program, *options = compose["services"]["redis"]["command"]
+    assert program == "redis-server"
+    options[options.index("/run/redis/users.acl")] = str(folder / "secrets" / "users.acl")
+    port = free_port()
+    command = [server, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder), *options]
+    with (folder / "redis.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def is_up() -> bool:
+        assert process.poll() is None, (folder / "redis.log").read_text()
+        try:
+            # As the health check does it.
+            with redis.Redis(port=port, username="health", password="none") as client:
+                return bool(client.ping())
+        except redis.ConnectionError:
+            return False
+
+    try:
+        wait_until(is_up, what="redis-server with the ACL")
+        yield Guarded(port, folder / "secrets")
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture
+def admin(guarded: Guarded) -> Iterator["redis.Redis"]:
+    with redis.Redis.from_url(guarded.admin_url) as client:
+        client.flushall()
+        client.acl_log_reset()
+        yield client
+
+
+@pytest.fixture
+def receiver(guarded: Guarded) -> Iterator["redis.Redis"]:
+    with connect(guarded.url("receiver")) as client:
+        yield client
