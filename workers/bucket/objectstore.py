@@ -125,11 +125,11 @@ class ObjectStore:
     def create(self, name: str, data: bytes, content_type: str) -> bool:
         if self.get(name) is not None:
             return False
-        stored = self._put_if("create", name, data, content_type)
+        self._put_if("create", name, data, content_type)
         seen = self.get(name)
         if seen is None:
             raise self._unseen(name)
-        return stored and seen == data
+        return seen == data
 
     def replace(self, name: str, old: bytes, new: bytes, content_type: str) -> bool:
         check_name(name)

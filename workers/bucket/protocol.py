@@ -94,10 +94,11 @@ class Bucket(Protocol):
         """Store or replace an object: atomic, and durable when it returns."""
 
     def create(self, name: str, data: bytes, content_type: str) -> bool:
-        """Like `put`, but only where there is no such object yet: whether `data` was stored, and seen there.
+        """Like `put`, but only where there is no such object yet: whether it was then seen to hold `data`.
 
-        After a False there is one, seen too: look at it. It may be ours where the store's answer got lost on its way.
-        Where the store keeps nobody out (see `creates_once`), two at the very same moment may both succeed.
+        After a False there is another one: look at it. Of several at once one succeeds, if their bytes differ: add a
+        time or a random number where they would not. Where the store keeps nobody out (see `creates_once`), two at the
+        very same moment may both succeed.
 
         Raises:
             BucketUnavailable: there is still none, whatever the store said.
@@ -106,8 +107,8 @@ class Bucket(Protocol):
     def replace(self, name: str, old: bytes, new: bytes, content_type: str) -> bool:
         """Like `put` with `new`, but only where the object holds `old`: whether it was then seen to hold `new`.
 
-        After a False it holds something else, or is missing: look at it. Of several at once one succeeds, with the
-        same exception as for `create`.
+        After a False it holds something else, or is missing: look at it. Of several at once one succeeds, as in
+        `create`.
 
         Raises:
             BucketUnavailable: it still holds `old`, whatever the store said.

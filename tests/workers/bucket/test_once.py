@@ -177,7 +177,7 @@ def test_an_answer_that_got_lost_leaves_one_object_and_no_doubt(
         return answer
 
     between.answer = lose
-    behind.create(NAME, b"one", KIND)
+    assert behind.create(NAME, b"one", KIND)
     assert behind.get(NAME) == b"one"
     between.answer = lose
     assert behind.replace(NAME, b"one", b"two", KIND)
