@@ -70,7 +70,7 @@ def _of_pools(queues: Queues, now: float) -> str | None:
 def _of_scheduler(queues: Queues, now: float) -> str | None:
     for name in queues.names:
         due = queues.connection.zrange(queues.queue(name).scheduled_job_registry.key, 0, 0, withscores=True)
-        late = now - due[0][1] if due else 0.0
+        late = now - float(due[0][1]) if due else 0.0
         if late > OVERDUE_SECONDS:
             return f"A retry is overdue by {late:.0f} s, RQ's scheduler does not work: restart `batch-receiver work`."
         if not queues.connection.exists(RQScheduler.get_locking_key(name)):

@@ -80,7 +80,7 @@ class Proxy:
     @staticmethod
     def _certify(folder: Path) -> None:
         subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-        files = ["-keyout", folder / "key.pem", "-out", folder / "cert.pem"]
+        files = ["-keyout", f"{folder}/key.pem", "-out", f"{folder}/cert.pem"]
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject, *files],
             check=True,

@@ -7,6 +7,8 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from rq.scheduler import RQScheduler
 
 from tests.support.deployment import Deployment
@@ -108,5 +110,5 @@ def test_a_retry_overdue_by_two_minutes_is_red(
 
 
 def test_a_redis_that_is_away_is_red(bucket: Bucket) -> None:
-    with redis.Redis(port=1, retry=None) as away:
+    with redis.Redis(port=1, retry=Retry(NoBackoff(), 0)) as away:
         assert (trouble(Queues(away), bucket) or "").startswith("Redis does not answer")
