@@ -144,8 +144,8 @@ def status(batch: str | None, *, as_json: bool, health: bool) -> None:
     if health and (batch or as_json):
         raise click.UsageError("--health stands alone.")
     batch = batch_id(batch) if batch else None
-    with told():
-        queues = _queues()
+    with told(), closing(_queues().connection) as connection:
+        queues = Queues(connection, queue_prefix(os.environ))
         bucket = open_bucket(storage_url(os.environ), os.environ)
         if health:
             trouble = health_of.trouble(queues, bucket)
