@@ -69,6 +69,12 @@ class Pool(WorkerPool):
                 )
                 self._reconciling.start()
 
+    def end_reconciling(self) -> None:
+        """At the end of the pool; what was enqueued stays so, and the next run looks for the rest."""
+        if self._reconciling is not None:
+            self._reconciling.kill()
+            self._reconciling.join()
+
     def _is_reconciling(self) -> bool:
         if self._reconciling is None or not self._reconciling.is_alive():
             return False
@@ -111,9 +117,9 @@ def run_pool(settings: Settings, connection: Redis, workers: int, *, burst: bool
 
     With `wait` neither bucket nor Gemini is tried first. Raises `SettingsError` where it can never work.
     """
-    tools = jobs.prepare(settings)
     if not wait:
-        start.check(settings, tools)
+        start.check(settings)
+    jobs.prepare(settings)
     # Else the first collection of every work-horse would copy all that it inherited.
     gc.collect()
     gc.freeze()
@@ -131,7 +137,10 @@ def run_pool(settings: Settings, connection: Redis, workers: int, *, burst: bool
     )
     pool.queues_of_ours, pool.settings = queues, settings
     pool.reconcile_seconds = 0 if burst else settings.reconcile_interval_seconds
-    pool.start(burst=burst, logging_level="WARNING")
+    try:
+        pool.start(burst=burst, logging_level="WARNING")
+    finally:
+        pool.end_reconciling()
     with contextlib.suppress(RedisError):
         health.forget_pool(queues, pool.name)
 

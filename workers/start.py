@@ -1,17 +1,21 @@
 """What `work` looks at before it begins: what can never work ends it with one sentence, what is away may come back."""
 
 import logging
+from contextlib import closing
 
 from workers.bucket.probe import probe_apart
 from workers.errors import KeyRefused, Permanent, SettingsError, WorkerError
-from workers.process import Tools
+from workers.gemini.access import Access
+from workers.gemini.client import Gemini
 from workers.settings import Settings
 
 logger = logging.getLogger("workers")
 
 
-def check(settings: Settings, tools: Tools) -> None:
+def check(settings: Settings) -> None:
     """Try the bucket, and ask Gemini once with the key.
+
+    Nothing of it stays: a connection that work-horses inherited would be read by all of them.
 
     Raises:
         SettingsError: the bucket can't be used like this, or the key is refused.
@@ -24,7 +28,8 @@ def check(settings: Settings, tools: Tools) -> None:
     except WorkerError as error:
         logger.warning("event=bucket_unavailable reason=%r", str(error))
     try:
-        next(tools.gemini.batches(page_size=1), None)
+        with closing(Gemini(Access(settings.base_url, settings.api_key))) as gemini:
+            next(gemini.batches(page_size=1), None)
     except KeyRefused as error:
         raise SettingsError(str(error)) from None
     except WorkerError as error:

@@ -1,8 +1,10 @@
 """What `work` looks at before it begins."""
 
+import psutil
 import pytest
 
 from tests.support.deployment import Deployment, result_line
+from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -42,3 +44,14 @@ def test_trying_the_bucket_leaves_nothing_in_it(deployment: Deployment) -> None:
     assert deployment.run("work", "--burst").returncode == 0
 
     assert not [path for path in deployment.folder.rglob("*") if path.is_file()]
+
+
+def test_no_connection_to_gemini_is_left_to_be_shared_by_work_horses(deployment: Deployment) -> None:
+    work = deployment.work("--workers", "2")
+    wait_until(lambda: deployment.gemini.requests("/batches?"), what="the look at the key")
+    wait_until(lambda: len(psutil.Process(work.pid).children()) >= 2, what="the workers")
+    port = int(deployment.gemini.url.rpartition(":")[2])
+
+    for process in (psutil.Process(work.pid), *psutil.Process(work.pid).children()):
+        remote = [each.raddr.port for each in process.net_connections() if each.raddr]
+        assert port not in remote
