@@ -114,7 +114,10 @@ def sampled(pid: int) -> Iterator[Peak]:
     def watch() -> None:
         root = psutil.Process(pid)
         while not ended.wait(_SAMPLE_SECONDS):
-            for process in (root, *root.children(recursive=True)):
+            family = [root]
+            with suppress(psutil.Error, OSError):  # One of them may end while they are listed.
+                family += root.children(recursive=True)
+            for process in family:
                 with suppress(psutil.Error, OSError):
                     peak.sampled = max(peak.sampled, process.memory_info().rss)
                     peak.status = max(peak.status, _high_water(process.pid))
