@@ -197,7 +197,7 @@ def test_batches_are_committed_whole_on_a_store_that_misbehaves(
     url = s3.fresh_url()
     deployment, bucket = deployed(url, {**s3.env, "AWS_ENDPOINT_URL": between.url})
     deployment.subscribe()
-    deployment.work("--workers", "2")
+    deployment.work("--workers", "2", "--wait")  # Else the look at the start may be what meets it.
     between.answer = MISBEHAVIOUR.get(how) or cutting(between)
     batches = commit(deployment, open_bucket(url, s3.env))
     between.answer = lambda _: None

@@ -21,7 +21,7 @@ def check(settings: Settings) -> None:
         SettingsError: the bucket can't be used like this, or the key is refused.
     """
     try:
-        for remark in probe_apart(settings.storage_url, settings.environment):
+        for remark in _tried(settings):
             logger.warning("event=bucket_lacks reason=%r", remark)
     except Permanent as error:
         raise SettingsError(str(error)) from None
@@ -34,3 +34,11 @@ def check(settings: Settings) -> None:
         raise SettingsError(str(error)) from None
     except WorkerError as error:
         logger.warning("event=gemini_unavailable reason=%r", str(error))
+
+
+def _tried(settings: Settings) -> tuple[str, ...]:
+    """What the bucket lacks. What it is refused for has to be seen twice: answers that are cut look like much."""
+    try:
+        return probe_apart(settings.storage_url, settings.environment)
+    except Permanent:
+        return probe_apart(settings.storage_url, settings.environment)
