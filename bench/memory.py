@@ -108,20 +108,22 @@ def _measure(run: Stack, bucket: Path, url: str, size: int) -> Measured:
 
 @contextmanager
 def sampled(pid: int) -> Iterator[Peak]:
-    """Watch a process and all its descendants, whoever of them lives at the moment, every 50 ms."""
-    peak, ended = Peak(), threading.Event()
+    """Watch a process and all its descendants, whoever of them lives at the moment: every 50 ms, and once at the end."""
+    peak, root, ended = Peak(), psutil.Process(pid), threading.Event()
+
+    def look() -> None:
+        family = [root]
+        with suppress(psutil.Error, OSError):  # One of them may end while they are listed.
+            family += root.children(recursive=True)
+        for process in family:
+            with suppress(psutil.Error, OSError):
+                peak.sampled = max(peak.sampled, process.memory_info().rss)
+                peak.status = max(peak.status, _high_water(process.pid))
+                peak.processes.add(process.pid)
 
     def watch() -> None:
-        root = psutil.Process(pid)
         while not ended.wait(_SAMPLE_SECONDS):
-            family = [root]
-            with suppress(psutil.Error, OSError):  # One of them may end while they are listed.
-                family += root.children(recursive=True)
-            for process in family:
-                with suppress(psutil.Error, OSError):
-                    peak.sampled = max(peak.sampled, process.memory_info().rss)
-                    peak.status = max(peak.status, _high_water(process.pid))
-                    peak.processes.add(process.pid)
+            look()
 
     thread = threading.Thread(target=watch, name="memory")
     thread.start()
@@ -130,6 +132,7 @@ def sampled(pid: int) -> Iterator[Peak]:
     finally:
         ended.set()
         thread.join()
+        look()
 
 
 def _high_water(pid: int) -> int:
