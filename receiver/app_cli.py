@@ -7,7 +7,6 @@ import signal
 import socket
 from collections.abc import Sequence
 from importlib import metadata
-from urllib.parse import urlsplit
 
 import click
 import uvicorn
@@ -22,6 +21,7 @@ from receiver.keyring import Keyring
 from receiver.protocol import MAX_INCOMPLETE_BYTES, limited_to
 from receiver.readiness import Readiness
 from workers.contract.manager import READY, STOPPING, notify
+from workers.contract.redis_address import shown
 from workers.contract.settings import PORT
 
 _BACKLOG = 1024
@@ -103,10 +103,9 @@ class _Server(uvicorn.Server):
 
 def _shown(configured: settings.Settings) -> dict[str, object]:
     """What is in force, without a secret."""
-    redis = urlsplit(configured.redis_url)
     return {
         "version": metadata.version("batch-receiver"),
-        "redis": f"{redis.scheme}://{redis.netloc.rpartition('@')[2]}{redis.path}",
+        "redis": shown(configured.redis_url),
         "queue_prefix": configured.queue_prefix,
         "path": configured.path,
         "secrets": len(configured.secrets),
