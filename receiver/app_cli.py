@@ -27,6 +27,7 @@ from workers.contract.settings import PORT
 _BACKLOG = 1024
 _MAX_CONNECTIONS = 4096
 _OTHER_FILES = 64
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @click.command()
@@ -69,10 +70,12 @@ def serve(host: str, port: int) -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    logs.info("started", **_shown(configured), max_connections=connections)
-    # uvicorn ends gracefully at these signals, then raises them once more for whoever handled them before.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    # One that comes before uvicorn listens for it waits until then. uvicorn ends gracefully at these signals, and raises
+    # them once more for whoever handled them before.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    for number in _STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    logs.info("started", **_shown(configured), max_connections=connections)
     _Server(config, [_url(listener, configured.path) for listener in listeners], keyring).run(
         sockets=listeners
     )
@@ -88,6 +91,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._keyring.reload)
         self._watchdog = asyncio.create_task(systemd.keep_watchdog_quiet())
         for url in self._urls:
