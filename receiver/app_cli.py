@@ -70,7 +70,7 @@ def serve(host: str, port: int) -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    # One that comes before uvicorn listens for it waits until then. uvicorn ends gracefully at these signals, and raises
+    # One that comes before uvicorn listens for it waits until then. uvicorn ends gracefully at these, and raises
     # them once more for whoever handled them before.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     for number in _STOP_SIGNALS:
