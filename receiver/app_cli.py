@@ -13,6 +13,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from receiver import app, logs, settings, systemd
+from receiver.backlog import accept_waiting
 from receiver.command_line import CannotStart
 from receiver.deadlines import GRACE_SECONDS, KEEP_ALIVE_SECONDS
 from receiver.errors import SettingsError
@@ -102,6 +103,7 @@ class _Server(uvicorn.Server):
         notify(STOPPING)
         # In every answer from now on: whoever hears it sends the next request to somebody else.
         self.server_state.default_headers.append((b"connection", b"close"))
+        await accept_waiting(sockets or [])
         await super().shutdown(sockets)
 
 
