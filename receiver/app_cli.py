@@ -16,6 +16,7 @@ from receiver import app, logs, settings, systemd
 from receiver.backlog import accept_waiting
 from receiver.command_line import CannotStart
 from receiver.deadlines import GRACE_SECONDS, KEEP_ALIVE_SECONDS
+from receiver.elsewhere import Notes
 from receiver.errors import SettingsError
 from receiver.intake import Intake, announce_with, connect
 from receiver.keyring import Keyring
@@ -140,6 +141,7 @@ def _assemble(configured: settings.Settings, keyring: Keyring) -> Starlette:
         verify=keyring.verify,
         intake=intake,
         readiness=readiness,
+        notes=Notes(connection, configured.queue_prefix),
         close=close,
     )
 

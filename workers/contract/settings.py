@@ -166,7 +166,7 @@ WEBHOOK_AUDIENCE = Setting(
 )
 WEBHOOK_PATH = Setting(
     name="WEBHOOK_PATH",
-    used_by=("serve",),
+    used_by=("serve", "register"),
     kind=kinds.url_path(taken=frozenset({"/healthz", "/readyz"})),
     default="/webhooks/gemini",
     about="The path of the webhook's address",
