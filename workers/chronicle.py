@@ -87,8 +87,8 @@ class Kept(Chronicle):
         self.noted("given up", reason=reason, part=part)
 
     def left_alone(self) -> None:
-        """It was not ours."""
-        self._safely(lambda _: self._history.drop([self._ref]))
+        """It was not ours, or is not any more; what was committed stays listed."""
+        self._safely(lambda _: self._history.drop_unfinished(self._ref))
 
     def noted(self, event: str, **fields: Value | None) -> None:
         """A step that changes no state."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from workers import commit, contract
+from workers import commit, contract, rebuilding
 from workers.bucket import layout
 from workers.contract import Announcement, Outcome, Queues, Trigger, parse_batch_id
 from workers.errors import Incomplete, WorkerError
@@ -75,15 +75,20 @@ def reconcile(tools: Tools, queues: Queues, *, reenable: bool, now: float | None
     report = Report()
     _standing_alone(report, "looking for batches", lambda: _announce(tools, queues, report, horizon, now))
     _standing_alone(report, "tidying up", lambda: _sweep(tools, queues, report))
+    webhooks: list[Webhook] = []
     _standing_alone(
-        report, "asking after the webhooks", lambda: _look_after_webhooks(tools, report, reenable=reenable)
+        report,
+        "asking after the webhooks",
+        lambda: webhooks.extend(_look_after_webhooks(tools, report, reenable=reenable)),
     )
+    _standing_alone(report, "listing what is committed", lambda: rebuilding.keep(queues, tools.bucket, now))
     for field, value in report.numbers().items():
         if value:
             queues.count(f"reconcile_{field}", value)
     if report.troubles:
         queues.count("reconcile_errors")
     queues.count("reconcile_runs")
+    rebuilding.note_run(queues, now, report.enqueued, msgspec.to_builtins(report), webhooks)
     return report
 
 
@@ -143,8 +148,9 @@ def _missing(
     tools: Tools, queues: Queues, report: Report, horizon: float
 ) -> Iterator[tuple[float | None, str]]:
     failed = _failed_for_good(queues)
+    pending: list[Batch] = []
     with ThreadPoolExecutor(_LOOKS_AT_ONCE, thread_name_prefix="look") as threads:
-        for group in _groups(_recent(tools, report, horizon)):
+        for group in _groups(_recent(tools, report, horizon, pending)):
             with queues.connection.pipeline(transaction=False) as pipe:
                 for batch in group:
                     pipe.hget(f"rq:job:{queues.batch_job_id(batch.id)}", "status")
@@ -161,10 +167,11 @@ def _missing(
                     report.already_waiting += 1
                 else:
                     yield timestamp(batch.ended_at), batch.id
+    rebuilding.note_pending(queues, pending, queues.now())
 
 
-def _recent(tools: Tools, report: Report, horizon: float) -> Iterator[Batch]:
-    """The batches that ended and are ours, of those created since `horizon`.
+def _recent(tools: Tools, report: Report, horizon: float, pending: list[Batch]) -> Iterator[Batch]:
+    """The batches that ended and are ours, of those created since `horizon`; what has not ended goes to `pending`.
 
     The rest of the list is left out where it goes from newer to older batches; in any other order it is read whole.
     """
@@ -189,6 +196,8 @@ def _recent(tools: Tools, report: Report, horizon: float) -> Iterator[Batch]:
                 yield batch
             else:
                 report.other_names += 1
+        elif tools.wants(batch):
+            pending.append(batch)
 
 
 def _is_committed(tools: Tools, report: Report, batch: Batch) -> bool | None:
@@ -238,8 +247,9 @@ def _sweep_one(tools: Tools, queues: Queues, report: Report, batch: str) -> None
         report.swept += 1
 
 
-def _look_after_webhooks(tools: Tools, report: Report, *, reenable: bool) -> None:
-    for webhook in tools.gemini.webhooks.list():
+def _look_after_webhooks(tools: Tools, report: Report, *, reenable: bool) -> list[Webhook]:
+    webhooks = [*tools.gemini.webhooks.list()]
+    for webhook in webhooks:
         if not _is_disabled(webhook):
             continue
         report.webhooks_disabled += 1
@@ -253,6 +263,7 @@ def _look_after_webhooks(tools: Tools, report: Report, *, reenable: bool) -> Non
                 webhook.id,
                 "Gemini gave up on it: run `batch-receiver register`, or set RECONCILE_REENABLE=on",
             )
+    return webhooks
 
 
 def _is_disabled(webhook: Webhook) -> bool:

@@ -279,6 +279,24 @@ class History:
         self.drop([text(each) for each in old])
         return len(old)
 
+    def drop_unfinished(self, ref: str) -> None:
+        """Forget a batch, unless it is committed."""
+        state = self._connection.hget(self.names.record(ref), "state")
+        if state is not None and text(state) not in COMMITTED:
+            self.drop([ref])
+
+    def pending(self, seen: Mapping[str, Mapping[str, Value | None]], at: float) -> None:
+        """These batches, and no others, are at work at Gemini: refs, each with fields of its record."""
+        index = self.names.index(BatchState.PENDING)
+        before = {text(ref) for ref in self._connection.zrange(index, 0, -1)}
+        self.drop(sorted(before - seen.keys()))
+        for ref, fields in seen.items():
+            if ref in before or not self._connection.exists(self.names.record(ref)):
+                name = fields.get("display_name")
+                self.note(
+                    ref, BatchState.PENDING, at=at, fields=fields, display_name=str(name) if name else None
+                )
+
     def drop(self, refs: list[str]) -> None:
         if not refs:
             return

@@ -220,6 +220,12 @@ class Pages:
         found = self._connection.xrevrange(self.names.actions, _newest(before), "-", count=limit)
         return [_entry(reply, {}) for reply in found]
 
+    def reconciled(self) -> dict[str, Any] | None:
+        """When `reconcile` last ran (`at`), its `report`, and `webhooks`: `id`, `uri`, `state`, `events` of each."""
+        told = self._connection.get(self.names.reconciled)
+        found: dict[str, Any] | None = json.loads(told) if told else None
+        return found
+
     def _index(self, wanted: Filter) -> str:
         state = WARNED if wanted.warnings else wanted.state or ANY
         return self.names.index(state, wanted.project or ANY)

@@ -197,8 +197,7 @@ class Queues:
                     forgotten += 1
         self.connection.delete(self.announcement(batch))
         self.connection.srem(self.strangers, batch)
-        if self._known_states([batch]).get(batch) in history.UNFINISHED:
-            history.History(self.connection, self.prefix).drop([history.ref_of(batch)])
+        history.History(self.connection, self.prefix).drop_unfinished(history.ref_of(batch))
         return forgotten
 
     def jobs_of(self, batch: str) -> list[str]:
