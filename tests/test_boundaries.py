@@ -31,7 +31,7 @@ class Row(NamedTuple):
 
 ALL = "receiver workers sender console emulator bench docs tests"
 SHIPPED = ("receiver", "workers", "sender", "console", "emulator")
-LEAVES = "workers.errors workers.gemini workers.bucket workers.results"
+LEAVES = "workers.errors workers.gemini workers.bucket workers.results workers.outside"
 CONTRACT = "workers.contract"
 OF_VERIFY = (
     "workers.errors workers.bucket workers.results workers.summary workers.settings workers.command_line"
@@ -52,6 +52,7 @@ ROOMS = {
     "workers.gemini": Row("workers.errors", f"{STORE} {QUEUE} {SERVER} {TERMINAL} google"),
     "workers.bucket": Row("workers.errors", f"{HTTP} {QUEUE} {SERVER} {TERMINAL} pyarrow"),
     "workers.results": Row("workers.errors", f"{STORE} {HTTP} {QUEUE} {SERVER} {TERMINAL} {IO}"),
+    "workers.outside": Row("workers.errors", f"{STORE} {QUEUE} {SERVER} {TERMINAL} google"),
     "workers.verify": Row(OF_VERIFY, f"{HTTP} {QUEUE} {SERVER} obstore"),
     "sender": Row(f"{LEAVES} {CONTRACT}", f"{QUEUE} {SERVER}"),
     "console": Row(f"{LEAVES} {CONTRACT}", ""),

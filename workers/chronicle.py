@@ -46,6 +46,7 @@ class Kept(Chronicle):
     """Writes into the history of one batch."""
 
     def __init__(self, queues: Queues, batch: str) -> None:
+        self._connection = queues.connection
         self._history = History(queues.connection, queues.prefix)
         self._ref = ref_of(batch)
 
@@ -89,6 +90,13 @@ class Kept(Chronicle):
     def left_alone(self) -> None:
         """It was not ours, or is not any more; what was committed stays listed."""
         self._safely(lambda _: self._history.drop_unfinished(self._ref))
+
+    def notified(self, outcome: str, revision: int) -> None:
+        """Somebody downstream has taken word of a commit, or never did."""
+        self.noted("notified" if outcome == "delivered" else f"notification {outcome}", revision=revision)
+        self._safely(
+            lambda _: metrics.count(self._connection, self._history.names, "notifications_total", outcome)
+        )
 
     def noted(self, event: str, **fields: Value | None) -> None:
         """A step that changes no state."""

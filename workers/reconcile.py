@@ -12,12 +12,13 @@ from typing import TypeVar
 
 import msgspec
 
-from workers import commit, contract, rebuilding
+from workers import commit, contract, notices, rebuilding
 from workers.bucket import layout
 from workers.contract import Announcement, Outcome, Queues, Trigger, parse_batch_id
 from workers.errors import Incomplete, WorkerError
 from workers.gemini.batches import FILE_LIFE_SECONDS, Batch, State, timestamp
 from workers.gemini.webhooks import Webhook
+from workers.outside.posts import fetch
 from workers.process import Tools, gather
 from workers.retry import LONGEST_LIFE_SECONDS
 from workers.summary import gives_way, read_summary
@@ -82,6 +83,9 @@ def reconcile(tools: Tools, queues: Queues, *, reenable: bool, now: float | None
         lambda: webhooks.extend(_look_after_webhooks(tools, report, reenable=reenable)),
     )
     _standing_alone(report, "listing what is committed", lambda: rebuilding.keep(queues, tools.bucket, now))
+    _standing_alone(
+        report, "telling of commits", lambda: notices.bring(tools.downstream, tools.bucket, queues)
+    )
     for field, value in report.numbers().items():
         if value:
             queues.count(f"reconcile_{field}", value)
@@ -92,13 +96,24 @@ def reconcile(tools: Tools, queues: Queues, *, reenable: bool, now: float | None
     return report
 
 
-def run(tools: Tools, queues: Queues) -> None:
-    """One run, told in the log."""
+def run(tools: Tools, queues: Queues, heartbeat_url: str | None = None) -> None:
+    """One run, told in the log, and to whoever waits for a heartbeat."""
     report = reconcile(tools, queues, reenable=tools.reenable_webhooks)
+    beat(report, heartbeat_url)
     for sentence in report.troubles:
         logger.error("event=reconcile_trouble reason=%r", sentence)
     found = " ".join(f"{name}={value}" for name, value in report.numbers().items() if value)
     logger.info("event=reconciled %s", found)
+
+
+def beat(report: Report, heartbeat_url: str | None) -> None:
+    """Fetch an address where a run was good. What comes of that is only said."""
+    if heartbeat_url is None or report.troubles:
+        return
+    try:
+        fetch(heartbeat_url)
+    except WorkerError as error:
+        logger.warning("event=heartbeat_failed reason=%r", str(error))
 
 
 def due(queues: Queues, interval_seconds: int) -> bool:

@@ -38,6 +38,7 @@ _BURST_PAUSE_SECONDS = 0.05
 _ALLOWED: dict[str, Callable[..., Any]] = {
     contract.PROCESS_BATCH: jobs.process_batch,
     contract.FAN_OUT_PART: jobs.fan_out_part,
+    contract.TELL: jobs.tell_downstream,
 }
 _LOST_WITHOUT_A_PLACE = frozenset(
     status.encode() for status in (JobStatus.QUEUED, JobStatus.STARTED, JobStatus.SCHEDULED)
@@ -49,7 +50,7 @@ class ForbiddenJob(RuntimeError):
 
 
 class OwnJob(contract.DeletableJob):
-    """A job that runs one of our two functions or nothing: no callbacks, no webhooks of RQ's, no repeats."""
+    """A job that runs one of our three functions or nothing: no callbacks, no webhooks of RQ's, no repeats."""
 
     def restore(self, raw_data: Any) -> Any:
         super().restore(raw_data)

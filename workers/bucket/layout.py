@@ -88,3 +88,13 @@ def done_parts(batch: str) -> str:
 def done(batch: str, number: int, sha256: str) -> str:
     """Present once a part's outputs, manifest and table are all stored."""
     return f"{WORK}/{batch}/done/{number:05d}-{sha256[:16]}.json"
+
+
+def notices(batch: str | None = None) -> str:
+    """The folder of commits that have to be told downstream, of one batch or of all."""
+    return f"{WORK}/_notify/{batch}" if batch else f"{WORK}/_notify"
+
+
+def notice(batch: str, revision: int) -> str:
+    """Present until this revision was told downstream."""
+    return f"{WORK}/_notify/{batch}/r{revision}.json"

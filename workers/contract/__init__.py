@@ -9,6 +9,7 @@ from workers.contract.queues import (
     MAX_WAITING_STRANGERS,
     PREFIX,
     PROCESS_BATCH,
+    TELL,
     Queues,
 )
 from workers.contract.records import CRASH_RETRIES, DeletableJob
@@ -21,6 +22,7 @@ __all__ = [
     "MAX_WAITING_STRANGERS",
     "PREFIX",
     "PROCESS_BATCH",
+    "TELL",
     "Announced",
     "Announcement",
     "DeletableJob",

@@ -109,13 +109,13 @@ def redis_url() -> Kind[str]:
     return Kind("must be an address that begins with redis://, rediss:// or unix://", parse)
 
 
-def web_url() -> Kind[str]:
-    """Without a slash at its end."""
+def web_url(*, is_base: bool = True) -> Kind[str]:
+    """Without a slash at its end, where other paths are put behind it."""
 
     def parse(given: str) -> str:
         if not is_https_or_loopback(given):
             raise ValueError
-        return given.rstrip("/")
+        return given.rstrip("/") if is_base else given
 
     return Kind("must be an https:// address (plain http only on this machine)", parse)
 

@@ -25,6 +25,7 @@ PREFIX = "batch-receiver"
 
 PROCESS_BATCH = "workers.jobs.process_batch"
 FAN_OUT_PART = "workers.jobs.fan_out_part"
+TELL = "workers.jobs.tell_downstream"
 
 ANNOUNCEMENT_TTL_SECONDS = 45 * 86400  # Longer than any results live.
 
@@ -154,6 +155,11 @@ class Queues:
         """
         new = NewJob(self.parts, FAN_OUT_PART, (batch, number), self.part_job_id(batch, number))
         return self._enqueue(new, hurry=hurry)
+
+    def enqueue_notice(self, batch: str, revision: int) -> bool:
+        """Have a commit told downstream unless that waits or runs. As `enqueue_part`."""
+        job_id = f"{self.prefix}-notice-{batch}-r{revision}"
+        return self._enqueue(NewJob(self.batches, TELL, (batch, revision), job_id), hurry=False)
 
     def announced(self, batch: str) -> Announced:
         """What has been announced about a batch and not yet been settled."""

@@ -269,14 +269,14 @@ RECONCILE_REENABLE = Setting(
 HEARTBEAT_URL = Setting(
     name="HEARTBEAT_URL",
     used_by=("work", "reconcile"),
-    kind=kinds.web_url(),
+    kind=kinds.web_url(is_base=False),
     about="Fetched after each good look at Gemini for batches that nobody told us of, as healthchecks want it",
     is_secret=True,
 )
 NOTIFY_URL = Setting(
     name="NOTIFY_URL",
     used_by=("work", "process", "reconcile"),
-    kind=kinds.web_url(),
+    kind=kinds.web_url(is_base=False),
     about="Where each commit is told, by a signed `POST`",
     is_secret=True,
 )
