@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 from redis.exceptions import RedisError
 
-from workers.contract import Queues, metrics
-from workers.contract.history import DEFAULT_PROJECT, BatchState, History, Value, ref_of, step
+from workers.contract import Queues
+from workers.contract.history import DEFAULT_PROJECT, BatchState, History, Value, metrics, ref_of, step
 from workers.contract.redis_words import in_words
 from workers.gemini.batches import FILE_LIFE_SECONDS, Batch, integer, timestamp
 from workers.parts import Part

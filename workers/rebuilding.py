@@ -9,8 +9,8 @@ from typing import Any
 
 from workers import chronicle
 from workers.bucket.protocol import Bucket
-from workers.contract import Queues, metrics
-from workers.contract.history import DEFAULT_PROJECT, KEPT_SECONDS, History, Value, ref_of
+from workers.contract import Queues
+from workers.contract.history import DEFAULT_PROJECT, KEPT_SECONDS, History, Value, metrics, ref_of
 from workers.errors import Incomplete
 from workers.gemini.batches import Batch, timestamp
 from workers.gemini.webhooks import Webhook

@@ -17,8 +17,9 @@ from tests.support.gemini import Gemini as Emulator
 from tests.support.queues import PARTS
 from workers import jobs, process, reconcile
 from workers.chronicle import Kept
-from workers.contract import Announcement, Queues, Trigger, metrics
-from workers.contract.pages import Filter, Pages, Record
+from workers.contract import Announcement, Queues, Trigger
+from workers.contract.history import metrics
+from workers.contract.history.pages import Filter, Pages, Record
 from workers.errors import ResultsGone
 from workers.settings import Settings
 from workers.worker import OwnJob, OwnQueue

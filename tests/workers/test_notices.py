@@ -19,7 +19,7 @@ from tests.support.http_server import Server
 from tests.support.waiting import wait_until
 from workers import jobs, notices, process, reconcile
 from workers.contract import Announcement, Queues, Trigger, text
-from workers.contract.pages import Pages
+from workers.contract.history.pages import Pages
 from workers.notices import Told
 from workers.outside.posts import NotTaken, post_signed
 from workers.settings import Settings

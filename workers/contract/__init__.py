@@ -4,6 +4,7 @@
 """
 
 from workers.contract.announcements import BATCH_ID, Announced, Announcement, Outcome, Trigger, parse_batch_id
+from workers.contract.history.states import text
 from workers.contract.queues import (
     FAN_OUT_PART,
     MAX_WAITING_STRANGERS,
@@ -13,7 +14,6 @@ from workers.contract.queues import (
     Queues,
 )
 from workers.contract.records import CRASH_RETRIES, DeletableJob
-from workers.contract.states import text
 
 __all__ = [
     "BATCH_ID",

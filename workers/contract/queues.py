@@ -18,8 +18,8 @@ from rq.serializers import JSONSerializer
 
 from workers.contract import history
 from workers.contract.announcements import Announced, Announcement, Outcome, Trigger, parse_batch_id
+from workers.contract.history.states import text
 from workers.contract.records import BLOCKING, DeletableJob, NewJob, put
-from workers.contract.states import text
 
 PREFIX = "batch-receiver"
 

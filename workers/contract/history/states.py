@@ -8,7 +8,7 @@
 <prefix>:names                       a hash: <project>/<batch> to its display name in small letters, for searches
 <prefix>:deliveries:<outcome>        streams
 <prefix>:actions                     a stream: who did what
-<prefix>:metrics                     a hash, see `workers.contract.metrics`
+<prefix>:metrics                     a hash, see `workers.contract.history.metrics`
 <prefix>:reconciled                  JSON: when `reconcile` last ran, its report, and the webhooks that Gemini lists
 <prefix>:rebuilt                     there since the list of commits was last made of the bucket's `_index/`
 """

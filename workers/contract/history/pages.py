@@ -10,7 +10,7 @@ from typing import Any
 
 from redis import Redis
 
-from workers.contract.states import (
+from workers.contract.history.states import (
     ANY,
     DEFAULT_PROJECT,
     WARNED,

@@ -1,8 +1,4 @@
-"""What happened, kept in Redis for whoever looks: a record and the steps of each batch, deliveries, what people did.
-
-Nothing depends on it: the bucket says what a batch is, the queues what waits. It is written in pipelines that exist
-where there are any, and read by `workers.contract.pages`. All of it is bounded. `states` has its keys.
-"""
+"""Writes the history: in pipelines that exist where there are any, else in transactions of its own."""
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -13,12 +9,11 @@ from redis import Redis
 from redis.exceptions import WatchError
 
 from workers.contract.announcements import Announcement, Outcome, Trigger
-from workers.contract.states import (
+from workers.contract.history.states import (
     ANY,
     COMMITTED,
     DEFAULT_PROJECT,
     MOST_DELIVERIES,
-    UNFINISHED,
     WARNED,
     BatchState,
     Delivered,
@@ -27,23 +22,6 @@ from workers.contract.states import (
     text,
     texts,
 )
-
-__all__ = [
-    "COMMITTED",
-    "DEFAULT_PROJECT",
-    "KEPT_SECONDS",
-    "MOST_DELIVERIES",
-    "MOST_STEPS",
-    "UNFINISHED",
-    "BatchState",
-    "Delivered",
-    "History",
-    "Names",
-    "announced",
-    "deliver",
-    "ref_of",
-    "step",
-]
 
 KEPT_SECONDS = 90 * 86400
 MOST_STEPS = 200
