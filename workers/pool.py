@@ -98,7 +98,8 @@ class Pool(WorkerPool):
     def start_workers(self, *args: Any, **kwargs: Any) -> None:
         # RQ installs them only afterwards, and a signal in between would end the pool at once.
         self._install_signal_handlers()  # type: ignore[no-untyped-call]
-        logger.info("event=started workers=%d", self.num_workers)
+        settings = " ".join(f"{name}={value}" for name, value in self.settings.shown().items())
+        logger.info("event=started workers=%d %s", self.num_workers, settings)
         super().start_workers(*args, **kwargs)
         notify(READY)
         if self.status == self.Status.STOPPED:

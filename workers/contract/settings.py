@@ -93,11 +93,11 @@ class Setting(Generic[T]):
         if text.strip():
             return text
         path = Path(file) if file else self.credential(environment)
-        return _read(path, self.file_name if file else f"The credential {self.name}") if path else ""
+        return read_secret(path, self.file_name if file else f"The credential {self.name}") if path else ""
 
 
-def _read(path: Path, what: str) -> str:
-    """The text of a file with one secret in it, without one line end."""
+def read_secret(path: Path, what: str) -> str:
+    """The text of a file with one secret in it, without one line end. Raises `WrongSetting`, which names it `what`."""
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_SECRET_BYTES + 1)
@@ -121,7 +121,7 @@ REDIS_URL = Setting(
     used_by=("serve", "work", "replay", "forget", "status", "reconcile"),
     kind=kinds.redis_url(),
     default="redis://127.0.0.1:6379/0",
-    about="Where Redis is: `redis://`, `rediss://` or `unix://`",
+    about="Where Redis is: `redis://`, `rediss://`, `unix://`, or `redis+sentinel://host:port,host:port/service/0`",
     is_secret=True,
 )
 QUEUE_PREFIX = Setting(
