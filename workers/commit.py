@@ -12,7 +12,7 @@ from workers.bucket import layout
 from workers.bucket.protocol import Bucket, MissingObject, join
 from workers.errors import BucketUnavailable, Incomplete
 from workers.fanout import read_tally
-from workers.gemini.batches import integer
+from workers.gemini.batches import State, integer
 from workers.parts import Piece, Split
 from workers.plan import Plan
 from workers.results.answers import USAGE_FIELDS
@@ -20,6 +20,8 @@ from workers.results.documents import objects_of
 from workers.results.lines import lines
 from workers.results.tally import Tally
 from workers.summary import Counts, PartSummary, Summary, decode_summary, gives_way, read_summary
+
+_ADVICE = " `batch-receiver replay --refetch` fetches them once more, while Gemini has their file."
 
 NO_RESULTS = Split([], 0, 0, hashlib.sha256().hexdigest())
 
@@ -174,6 +176,7 @@ def _remove_strays(bucket: Bucket, batch: str, parts: list[Piece], tables: list[
 
 def _warnings(plan: Plan, counts: Counts, total: Tally, parts: int) -> Iterable[str]:
     stats = plan.batch_stats if isinstance(plan.batch_stats, dict) else {}
+    advice = _ADVICE if plan.state is State.SUCCEEDED else ""
     for field, name, ours in (
         ("requestCount", "requests", counts.total),
         ("successfulRequestCount", "successful requests", counts.succeeded),
@@ -181,7 +184,9 @@ def _warnings(plan: Plan, counts: Counts, total: Tally, parts: int) -> Iterable[
     ):
         theirs = integer(stats.get(field))
         if theirs is not None and theirs != ours:
-            yield f"Gemini counts {theirs} {name}, the results hold {ours}."
+            lacks = ours < theirs and field != "failedRequestCount"
+            yield f"Gemini counts {theirs} {name}, the results hold {ours}.{advice if lacks else ''}"
+            advice = "" if lacks else advice
     others = {
         name: count for name, count in total.model_versions.items() if not _is_version_of(name, plan.model)
     }

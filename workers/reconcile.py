@@ -19,7 +19,7 @@ import msgspec
 from workers import commit, notices, rebuilding, timetable
 from workers.bucket import layout
 from workers.contract import Announcement, Outcome, Queues, Trigger, parse_batch_id
-from workers.errors import Incomplete, WorkerError
+from workers.errors import Incomplete, KeyRefused, WorkerError
 from workers.gemini.batches import FILE_LIFE_SECONDS, Batch, State, timestamp
 from workers.gemini.webhooks import Webhook
 from workers.outside.posts import fetch
@@ -42,7 +42,10 @@ _T = TypeVar("_T")
 
 
 class Report(msgspec.Struct):
-    """What one run found. All are numbers of batches but those of webhooks; `troubles` are sentences."""
+    """What one run found. All are numbers of batches but those of webhooks; `troubles` are sentences.
+
+    `key_refused`: Gemini did not accept the API key, and so none of it may be true.
+    """
 
     listed: int = 0
     final: int = 0
@@ -56,9 +59,11 @@ class Report(msgspec.Struct):
     webhooks_disabled: int = 0
     webhooks_reenabled: int = 0
     troubles: list[str] = []
+    key_refused: bool = False
 
     def numbers(self) -> dict[str, int]:
-        return {name: value for name, value in msgspec.structs.asdict(self).items() if name != "troubles"}
+        others = {"troubles", "key_refused"}
+        return {name: value for name, value in msgspec.structs.asdict(self).items() if name not in others}
 
     def trouble(self, sentence: str) -> None:
         if len(self.troubles) < _TROUBLES:
@@ -154,6 +159,7 @@ def _standing_alone(report: Report, doing: str, duty: Callable[[], None]) -> Non
     try:
         duty()
     except WorkerError as error:
+        report.key_refused |= isinstance(error, KeyRefused)
         report.trouble(f"While {doing}: {error}")
 
 

@@ -19,7 +19,7 @@ CREDENTIALS = "CREDENTIALS_DIRECTORY"
 
 _MAX_SECRET_BYTES = 64 * 1024
 
-_KEY_IS_READ_BY = ("work", "process", "reconcile", "register", "webhooks")
+_KEY_IS_READ_BY = ("work", "process", "replay", "reconcile", "register", "webhooks")
 
 
 class WrongSetting(ValueError):
