@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from receiver.registration.cli import Listed, Registration
+from sender.check import Report as Checked
 from workers.cli import Forgotten, Replayed
 from workers.gemini.webhooks import Webhook
 from workers.reconcile import Report
@@ -31,6 +32,7 @@ TYPES: dict[str, type[msgspec.Struct]] = {
     "status": Overview,
     "status-batch": BatchStatus,
     "verify": Verified,
+    "check": Checked,
     "replay": Replayed,
     "forget": Forgotten,
     "reconcile": Report,
