@@ -90,36 +90,40 @@ class Check:
         *,
         embeddings: bool = False,
         openai: bool = False,
-        digests: Callable[[bytes], object] | None = None,
         ignores_case: bool = False,
         mend: Mend | None = None,
         passed: Callable[[bytes], object] | None = None,
     ) -> None:
-        """`digests` is given those of the keys, in the order of the lines; `passed` every block that is all good."""
+        """`passed` is given every block that is all good. Keys that differ in case alone may count as one.
+
+        The attribute `digests` is given those of the keys, in the order of the lines.
+        """
+        self.digests: Callable[[bytes], object] | None = None
         self.findings = Findings()
         self.requests = self.bytes = 0
         self.tokens = Tokens()
         self._embeddings, self._openai = embeddings, openai
         self._decode = good_lines(embeddings=embeddings).decode_lines
         self._keys = KeyCounter()
-        self._digests = digests
         self._ignores_case = ignores_case
         self._mend = mend
         self._passed = passed
 
-    def read(self, file: IO[bytes], start: int = 0, end: int | None = None) -> Iterator[Block]:
+    def read(
+        self, file: IO[bytes], start: int = 0, end: int | None = None, first: int = 1
+    ) -> Iterator[Block]:
         """Take the lines between two bytes of a file; gives each block once it is looked at. Raises `OSError`."""
         begun = self.requests
         try:
-            yield from self._read(file, start, end)
+            yield from self._read(file, start, end, first)
         except LineTooLong as error:
             self.findings.note(error.number, Fault("line-too-long"))
         else:
             if self.requests == begun and not self.findings.counts:
                 self.findings.note(0, Fault("file-empty"))
 
-    def _read(self, file: IO[bytes], start: int, end: int | None) -> Iterator[Block]:
-        for block in blocks(file, start, end):
+    def _read(self, file: IO[bytes], start: int, end: int | None, first: int) -> Iterator[Block]:
+        for block in blocks(file, start, end, first):
             self.bytes += len(block.data)
             looked_at = block if block.start else self._beginning(block)
             if looked_at is None:
@@ -198,13 +202,15 @@ class Check:
 
     def _count(self, keys: list[str] | list[str | None], number_of: Callable[[int], int]) -> None:
         self.requests += len(keys)
+        if self._ignores_case:
+            keys = [key and key.lower() for key in keys]
         hashed = b"".join(
             [blake2b(key.encode(), digest_size=DIGEST_BYTES).digest() if key else NO_KEY for key in keys]
         )
         for at in self._keys.number(hashed):
             self.findings.note(number_of(at), Fault("key-repeated"))
-        if self._digests:
-            self._digests(hashed)
+        if self.digests:
+            self.digests(hashed)
 
 
 def check_file(path: Path, check: Check) -> Iterator[int]:

@@ -30,8 +30,8 @@ class Block(NamedTuple):
     data: bytes
 
 
-def blocks(file: IO[bytes], start: int = 0, end: int | None = None) -> Iterator[Block]:
-    """The lines between two bytes of a file, some at a time. A line is held whole.
+def blocks(file: IO[bytes], start: int = 0, end: int | None = None, first: int = 1) -> Iterator[Block]:
+    """The lines between two bytes of a file, some at a time; the first one is line `first`. A line is held whole.
 
     Raises:
         OSError: the file can't be read.
@@ -39,7 +39,7 @@ def blocks(file: IO[bytes], start: int = 0, end: int | None = None) -> Iterator[
     """
     file.seek(start)
     held: list[bytes] = []
-    first, begin, at = 1, start, start
+    begin, at = start, start
     while chunk := file.read(BLOCK_BYTES if end is None else min(BLOCK_BYTES, end - at)):
         at += len(chunk)
         cut = chunk.rfind(b"\n") + 1

@@ -48,6 +48,8 @@ class About(StrEnum):
     FILE = "file"
     LIST = "list"
     WEBHOOK = "webhook"
+    MODEL = "model"
+    UPLOAD = "upload"
 
 
 @dataclass(frozen=True, slots=True)
