@@ -14,6 +14,7 @@ import msgspec
 
 from receiver.registration.cli import Listed, Registration
 from sender.check import Report as Checked
+from sender.submit_cli import SubmittedAll
 from workers.cli import Forgotten, Replayed
 from workers.gemini.webhooks import Webhook
 from workers.reconcile import Report
@@ -33,6 +34,7 @@ TYPES: dict[str, type[msgspec.Struct]] = {
     "status-batch": BatchStatus,
     "verify": Verified,
     "check": Checked,
+    "submit": SubmittedAll,
     "replay": Replayed,
     "forget": Forgotten,
     "reconcile": Report,

@@ -3,6 +3,7 @@
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -76,27 +77,27 @@ def spans(path: Path, requests: int | None, size: int | None) -> Iterator[Span]:
     yield Span(start, at, first)
 
 
-def prepare(path: Path, cuts: list[Span], check: Check, passed: Callable[[int], object]) -> list[Piece]:
+@contextmanager
+def prepared(
+    path: Path, cuts: list[Span], check: Check, passed: Callable[[int], object]
+) -> Iterator[list[Piece]]:
     """Read a file once: check it, and hash each of its pieces and their keys. `passed` is told bytes.
 
-    Raises:
-        OSError: it can't be read.
+    The pieces are of use within the block. Raises `OSError`.
     """
-    pieces = []
-    with path.open("rb") as file:
+    with ExitStack() as stack, path.open("rb") as file:
+        pieces = []
         for span in cuts:
             if span.end - span.start > FILE_LIMIT_BYTES:
                 check.findings.note(0, Fault("file-too-large"))
             content, begun = hashlib.sha256(), check.requests
-            digests = tempfile.SpooledTemporaryFile(_DIGESTS_IN_MEMORY)  # noqa: SIM115 - lives as long as its piece
+            digests = stack.enter_context(tempfile.SpooledTemporaryFile(_DIGESTS_IN_MEMORY))
             check.digests = digests.write
             for block in check.read(file, span.start, span.end, span.first):
                 content.update(block.data)
                 passed(len(block.data))
-            digests.seek(0)
-            requests = check.requests - begun
-            pieces.append(Piece(path, span, requests, content.hexdigest(), digests))
-    return pieces
+            pieces.append(Piece(path, span, check.requests - begun, content.hexdigest(), digests))
+        yield pieces
 
 
 def keep(bucket: Bucket, name: str, piece: Piece, *, with_requests: bool) -> None:

@@ -163,7 +163,9 @@ class Remote:
         `since` is when the creation was begun, in seconds since 1970: older ones are not looked at.
         """
         for batch in self.gemini.batches():
-            is_ours = batch.display_name == display_name if file is None else batch.input_file == f"files/{file}"
+            is_ours = (
+                batch.display_name == display_name if file is None else batch.input_file == f"files/{file}"
+            )
             if is_ours:
                 yield batch
             created = timestamp(batch.created_at)

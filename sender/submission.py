@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 
@@ -201,6 +200,6 @@ def check_model(remote: Remote, model: str, *, embeddings: bool) -> None:
     raise Permanent(f"{model} has no batches of this kind ({method}): {hint}.")
 
 
-def default_name(path: Path, number: int, of: int) -> str:
-    """What a batch is called where nobody says: as its file and, of several, which piece it is."""
-    return f"{path.stem}-{number:0{len(str(of))}d}" if of > 1 else path.stem
+def piece_name(name: str, number: int, of: int) -> str:
+    """What a batch is called: where a file becomes several, with the number of the piece."""
+    return f"{name}-{number:0{len(str(of))}d}" if of > 1 else name

@@ -48,9 +48,9 @@ _FINAL = {State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED}
 class Batch:
     """A batch as Gemini answers it.
 
-    `state_name` is Gemini's own word for the state, in lower case, also where it is none of ours. `input_file` is named as
-    files/<id>. `inline` holds the
+    `state_name` is Gemini's own word for the state, in lower case, also where it is none of ours. `inline` holds the
     elements as they came; `error` and `stats` are JSON values. An output that Gemini names is here whatever the state.
+    `input_file` is named as files/<id>.
     """
 
     id: str
