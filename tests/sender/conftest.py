@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.gemini import Gemini
 from tests.support.processes import ROOT, Process
+from tests.support.waiting import wait_until
 from workers.bucket.opening import open_bucket
 from workers.bucket.protocol import Bucket
 
@@ -85,6 +86,15 @@ class Sender:
         answer = self.gemini.http.get("/v1beta/batches", params={"pageSize": 1000})
         found: list[dict[str, Any]] = answer.raise_for_status().json().get("operations", [])
         return [each["metadata"] for each in found]
+
+    def ended(self, batch: str) -> dict[str, Any]:
+        """The operation of a batch, once it has ended."""
+
+        def look() -> dict[str, Any]:
+            found: dict[str, Any] = self.gemini.http.get(f"/v1beta/batches/{batch}").raise_for_status().json()
+            return found if found.get("done") else {}
+
+        return wait_until(look, what=f"the end of {batch}")
 
     def files(self) -> list[dict[str, Any]]:
         """Those that were uploaded."""
