@@ -83,8 +83,12 @@ class Sender:
 
     def batches(self) -> list[dict[str, Any]]:
         """What Gemini lists, newest first."""
-        answer = self.gemini.http.get("/v1beta/batches", params={"pageSize": 1000})
-        found: list[dict[str, Any]] = answer.raise_for_status().json().get("operations", [])
+        found: list[dict[str, Any]] = []
+        page: dict[str, Any] = {"nextPageToken": ""}
+        while "nextPageToken" in page:
+            asked = {"pageSize": 1000, "pageToken": page["nextPageToken"]}
+            page = self.gemini.http.get("/v1beta/batches", params=asked).raise_for_status().json()
+            found += page.get("operations", [])
         return [each["metadata"] for each in found]
 
     def ended(self, batch: str) -> dict[str, Any]:
