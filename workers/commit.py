@@ -7,9 +7,12 @@ import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from msgspec.structs import replace
+
 from workers import notices
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket, MissingObject, join
+from workers.completeness import Completeness, completeness, sentences
 from workers.errors import BucketUnavailable, Incomplete
 from workers.fanout import read_tally
 from workers.gemini.batches import State, integer
@@ -105,7 +108,8 @@ def _commit(bucket: Bucket, plan: Plan, split: Split, total: Tally, *, is_told: 
     committed = decode_summary(standing, plan.batch) if standing is not None else None
     if not _may_replace(committed, plan, split):
         return _stays(bucket, committed)
-    summary = _summary_of(plan, split, total, committed.revision + 1 if committed else 1)
+    known = completeness(bucket, plan.batch, split.parts)
+    summary = _summary_of(plan, split, total, committed.revision + 1 if committed else 1, known)
     if is_told:
         notices.owe(bucket, plan.batch, summary.revision)
     if committed is None or standing is None:
@@ -120,8 +124,10 @@ def _commit(bucket: Bucket, plan: Plan, split: Split, total: Tally, *, is_told: 
     return tidy(bucket, seen)
 
 
-def _summary_of(plan: Plan, split: Split, total: Tally, revision: int) -> Summary:
+def _summary_of(plan: Plan, split: Split, total: Tally, revision: int, known: Completeness | None) -> Summary:
     counts = Counts(total=total.lines, **total.counts)
+    if known:
+        counts = replace(counts, missing=known.missing, unasked=known.unasked)
     return Summary(
         batch=plan.batch,
         state=plan.state,
@@ -142,7 +148,7 @@ def _summary_of(plan: Plan, split: Split, total: Tally, revision: int) -> Summar
         raw_sha256=split.raw_sha256,
         error=plan.error,
         user_metadata=plan.user_metadata,
-        warnings=list(_warnings(plan, counts, total, len(split.parts))),
+        warnings=[*_warnings(plan, counts, total, len(split.parts)), *(sentences(known) if known else ())],
     )
 
 

@@ -19,7 +19,17 @@ CREDENTIALS = "CREDENTIALS_DIRECTORY"
 
 _MAX_SECRET_BYTES = 64 * 1024
 
-_KEY_IS_READ_BY = ("work", "process", "replay", "reconcile", "register", "webhooks")
+_KEY_IS_READ_BY = (
+    "work",
+    "process",
+    "replay",
+    "reconcile",
+    "register",
+    "webhooks",
+    "submit",
+    "resubmit",
+    "batches",
+)
 
 
 class WrongSetting(ValueError):
@@ -216,7 +226,7 @@ GOOGLE_GEMINI_BASE_URL = Setting(
 )
 STORAGE_URL = Setting(
     name="STORAGE_URL",
-    used_by=("work", "process", "status", "reconcile", "verify"),
+    used_by=("work", "process", "status", "reconcile", "verify", "submit", "resubmit", "batches", "export"),
     kind=kinds.text(),
     about=(
         "The bucket: `file:///srv/results`, `s3://bucket/prefix`, `gs://…`, `az://…`; credentials and endpoint as"
