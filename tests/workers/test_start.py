@@ -10,6 +10,7 @@ from tests.support.processes import Process
 from tests.support.relay import error, relay
 from tests.support.s3 import S3
 from tests.support.waiting import wait_until
+from workers.bucket.opening import open_bucket
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -55,10 +56,15 @@ def test_a_bucket_that_is_away_for_now_is_waited_for(
         work.wait_for_output("event=bucket_awaited reason='[^\n]*503 ServiceUnavailable")
         assert "event=started" not in work.output
 
+        # What can be stored only is left behind by each try.
+        between.answer = lambda request: None if request.method == "PUT" else error(503, "SlowDown")
+        bucket = open_bucket(env["STORAGE_URL"], s3.env)
+        wait_until(lambda: len(list(bucket.list("_work/_probe"))) > 1, seconds=60, what="a second try")
         between.answer = lambda _: None
         work.wait_for_output("event=started", seconds=60)
         assert work.output.count("event=bucket_awaited") == 1
         assert work.stop() == 0
+        assert list(bucket.list("")) == []
 
 
 def test_trying_the_bucket_leaves_nothing_in_it(deployment: Deployment) -> None:
