@@ -8,15 +8,18 @@ import json
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 from redis.exceptions import RedisError
 
+from workers.bucket.protocol import Bucket
 from workers.contract import Queues
-from workers.contract.history import DEFAULT_PROJECT, BatchState, History, Value, metrics, ref_of, step
+from workers.contract.history import DEFAULT_PROJECT, BatchState, History, Names, Value, metrics, ref_of, step
 from workers.contract.redis_words import in_words
 from workers.gemini.batches import FILE_LIFE_SECONDS, Batch, integer, timestamp
+from workers.gemini.client import Gemini
 from workers.parts import Part
 from workers.summary import Summary
 
@@ -136,6 +139,19 @@ class Kept(Chronicle):
             write(time.time())
         except RedisError as error:
             logger.warning("event=history_unwritten reason=%r", in_words(error))
+
+
+def count_requests(queues: Queues, gemini: Gemini, bucket: Bucket) -> None:
+    """Count what this process has asked of others since it was last counted."""
+    names = Names(queues.prefix)
+    # A folder is asked for nothing over a network.
+    calls: Any = getattr(bucket, "calls", {})
+    with suppress(RedisError), queues.connection.pipeline(transaction=False) as pipe:
+        for name, counted in (("gemini_requests_total", gemini.requests), ("bucket_requests_total", calls)):
+            for labels, number in counted.items():
+                metrics.count(pipe, names, name, *labels, amount=number)
+            counted.clear()
+        pipe.execute()
 
 
 def fields_of_look(batch: Batch) -> dict[str, Value | None]:
