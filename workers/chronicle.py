@@ -194,6 +194,7 @@ def record(
         "parts_done": len(summary.parts),
         "counts": _json(msgspec.to_builtins(summary.counts)),
         "usage": _json(summary.usage),
+        "cost": _json(msgspec.to_builtins(summary.cost)) if summary.cost is not msgspec.UNSET else None,
         "finish_reasons": _json(summary.finish_reasons),
         "model_versions": _json(summary.model_versions),
         "reason": None,
@@ -222,6 +223,10 @@ def _count(
     seconds = committed_at - float(known.get("announced_at", "inf"))
     if "committed_at" not in known and seconds >= 0:
         metrics.took(pipe, names, seconds)
+    spent = _amount(json.loads(known.get("cost", "null")))
+    now = _amount(msgspec.to_builtins(summary.cost)) if summary.cost is not msgspec.UNSET else 0.0
+    if now > spent:
+        metrics.count(pipe, names, "cost_estimate_total", "USD", amount=now - spent)
     for name, label, amount in _amounts(summary, known):
         if amount > 0:
             metrics.count(pipe, names, name, *label, amount=amount)
@@ -241,6 +246,10 @@ def _amounts(summary: Summary, known: Mapping[str, str]) -> Iterator[tuple[str, 
                 shown = "OTHER"
             yield name, (shown,), number - before.get(label, 0)
     yield "raw_bytes_total", (), summary.raw_bytes - int(known.get("raw_bytes", 0))
+
+
+def _amount(cost: Any) -> float:
+    return float(cost["amount"] or 0) if isinstance(cost, dict) else 0.0
 
 
 def _json(document: Any) -> str:

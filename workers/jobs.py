@@ -9,7 +9,7 @@ from dataclasses import replace
 from rq import Retry, get_current_job
 from rq.job import Job
 
-from workers import fanout, notices, strangers
+from workers import cost, fanout, notices, strangers
 from workers.bucket.opening import open_bucket
 from workers.chronicle import Kept, count_requests
 from workers.contract import Announced, Announcement, Queues, Trigger, parse_batch_id
@@ -38,6 +38,7 @@ def prepare(settings: Settings) -> Tools:
     """
     global _prepared  # noqa: PLW0603
     fanout.prepare(settings.outputs)
+    cost.is_there()
     tools = Tools(
         gemini=Gemini(Access(settings.base_url, settings.api_key)),
         bucket=open_bucket(
