@@ -22,6 +22,7 @@ from workers.bucket.probe import try_bucket
 from workers.command_line import batch_id, fail, printable, told
 from workers.contract import Announced, Announcement, Outcome, Queues, Trigger
 from workers.contract.history import History
+from workers.doubt import is_unheard_of
 from workers.fanout import fan_out
 from workers.jobs import prepare
 from workers.outside.posts import NotTaken
@@ -108,13 +109,19 @@ def process(batch: str, *, as_json: bool) -> None:
 @click.option(
     "--refetch", is_flag=True, help="Fetch a committed batch once more; a new revision if it differs."
 )
+@click.option("--force", is_flag=True, help="Don't ask Gemini first whether there is such a batch.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def replay(batch: str, *, refetch: bool, as_json: bool) -> None:
+def replay(batch: str, *, refetch: bool, force: bool, as_json: bool) -> None:
     """Enqueue a batch again, also after it failed for good. Only what is missing is done."""
     batch = batch_id(batch)
     with told():
-        announcement = Announcement(batch, Trigger.REPLAY, refetch=refetch)
         queues = _queues()
+        if not force and is_unheard_of(queues, batch, os.environ):
+            fail(
+                f"Nobody knows {batch}: neither Redis nor Gemini with this key. It may be misspelt, deleted or another"
+                " project's; --force enqueues it all the same."
+            )
+        announcement = Announcement(batch, Trigger.REPLAY, refetch=refetch)
         outcome = queues.announce([announcement])[0]
         _acted(queues, "replay", batch=batch, refetch=int(refetch), outcome=outcome.value)
         if as_json:
@@ -188,7 +195,10 @@ def status(batch: str | None, *, as_json: bool, health: bool, watch: bool) -> No
         found = look()
     show(found)
     if batch and found["state"] == "unknown":
-        fail(f"Nothing is known of {batch}: it was neither announced nor committed.")
+        fail(
+            f"Nothing is known of {batch}: it was neither announced nor committed. It may not have ended yet, or be"
+            " misspelt."
+        )
 
 
 @click.command(name="reconcile", epilog="Example: batch-receiver reconcile")
@@ -207,7 +217,7 @@ def reconcile_now(*, as_json: bool) -> None:
     else:
         _show_report(report)
     if report.troubles:
-        sys.exit(1)
+        sys.exit(2 if report.key_refused else 1)
 
 
 def _show_report(report: Report) -> None:
