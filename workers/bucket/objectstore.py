@@ -9,6 +9,7 @@ deleting by the list, copying) is done in another way, found out by trying.
 """
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -66,6 +67,7 @@ class ObjectStore:
         self._place = Place(url, urlsplit(url).scheme, settings.credentials)
         self._stores = Connections(url, settings, self.concurrency + _PARTS_AT_ONCE)
         self._remarks = list(settings.remarks)
+        self.calls: Counter[tuple[str, str]] = Counter()  # what was done, and how it went
 
     @property
     def remarks(self) -> Sequence[str]:
@@ -309,14 +311,18 @@ class ObjectStore:
     @contextmanager
     def _translated(self, doing: str) -> Iterator[None]:
         """Errors of obstore as ours, without their text: it holds URLs, which may be signed."""
+        outcome = "error"
         try:
             yield
+            outcome = "ok"
         except (BaseError, OSError, ValueError) as error:
             raise translation(error, self._place, doing) from None
         except BaseException as error:
             if not is_panic(error):
                 raise
             raise translation(error, self._place, doing) from None
+        finally:
+            self.calls[doing, outcome] += 1
 
     def _missing(self, error: FileNotFoundError) -> None:
         """Tell a missing bucket, which obstore reports as a missing object, from a missing object."""
