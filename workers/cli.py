@@ -16,17 +16,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from workers import health as health_of
+from workers import notices
 from workers import status as status_of
 from workers.bucket.opening import open_bucket
 from workers.bucket.probe import try_bucket
 from workers.command_line import batch_id, fail, printable, told
 from workers.contract import Announced, Announcement, Outcome, Queues, Trigger
+from workers.doubt import is_unheard_of
 from workers.fanout import fan_out
 from workers.jobs import prepare
+from workers.outside.posts import NotTaken
 from workers.parts import forget_split, read_part
 from workers.process import Result, Tools
 from workers.process import process as process_one
-from workers.reconcile import Report, reconcile
+from workers.reconcile import Report, beat, reconcile
 from workers.redis_connection import connect, wait_for
 from workers.settings import Settings, queue_prefix, redis_url, storage_url
 from workers.summary import read_summary
@@ -86,6 +89,7 @@ def process(batch: str, *, as_json: bool) -> None:
         summary = read_summary(tools.bucket, batch)
         if summary is None:
             fail(f"{batch} was not committed; run the command again.")
+        _tell(tools, batch)
         if as_json:
             click.echo(summary.encoded().decode(), nl=False)
             return
@@ -103,13 +107,20 @@ def process(batch: str, *, as_json: bool) -> None:
 @click.option(
     "--refetch", is_flag=True, help="Fetch a committed batch once more; a new revision if it differs."
 )
+@click.option("--force", is_flag=True, help="Don't ask Gemini first whether there is such a batch.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def replay(batch: str, *, refetch: bool, as_json: bool) -> None:
+def replay(batch: str, *, refetch: bool, force: bool, as_json: bool) -> None:
     """Enqueue a batch again, also after it failed for good. Only what is missing is done."""
     batch = batch_id(batch)
     with told():
+        queues = _queues()
+        if not force and is_unheard_of(queues, batch, os.environ):
+            fail(
+                f"Nobody knows {batch}: neither Redis nor Gemini with this key. It may be misspelt, deleted or another"
+                " project's; --force enqueues it all the same."
+            )
         announcement = Announcement(batch, Trigger.REPLAY, refetch=refetch)
-        outcome = _queues().announce([announcement])[0]
+        outcome = queues.announce([announcement])[0]
         if as_json:
             status: Literal["accepted", "duplicate"] = (
                 "accepted" if outcome is Outcome.ACCEPTED else "duplicate"
@@ -165,7 +176,10 @@ def status(batch: str | None, *, as_json: bool, health: bool) -> None:
     else:
         _show_overview(found)
     if batch and found["state"] == "unknown":
-        fail(f"Nothing is known of {batch}: it was neither announced nor committed.")
+        fail(
+            f"Nothing is known of {batch}: it was neither announced nor committed. It may not have ended yet, or be"
+            " misspelt."
+        )
 
 
 @click.command(name="reconcile", epilog="Example: batch-receiver reconcile")
@@ -178,12 +192,13 @@ def reconcile_now(*, as_json: bool) -> None:
         tools = prepare(settings)
         with closing(tools.gemini):
             report = reconcile(tools, queues, reenable=settings.reconcile_reenable)
+        beat(report, settings.heartbeat_url)
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(report)))
     else:
         _show_report(report)
     if report.troubles:
-        sys.exit(1)
+        sys.exit(2 if report.key_refused else 1)
 
 
 def _show_report(report: Report) -> None:
@@ -227,6 +242,17 @@ class _Here:
 
     def look(self, batch: str) -> None:
         """Nothing: `process` looks again by itself."""
+
+
+def _tell(tools: Tools, batch: str) -> None:
+    """Tell of a commit once; what is not taken stays noted in the bucket."""
+    if tools.downstream is None:
+        return
+    try:
+        for of, revision in [*notices.owed(tools.bucket, batch)]:
+            notices.tell(tools.downstream, tools.bucket, of, revision)
+    except NotTaken as error:
+        click.echo(f"Warning: {error} A `work` or `reconcile` of this bucket tells it later.", err=True)
 
 
 def _queues() -> Queues:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 
-from workers.errors import GeminiUnavailable, WorkerError
+from workers.errors import GeminiUnavailable, KeyRefused, WorkerError
 from workers.gemini import files
 from workers.gemini.access import Access
 from workers.gemini.batches import Batch, parse_batch, parse_listed, parse_page
@@ -17,7 +17,7 @@ from workers.gemini.webhooks import Webhooks
 
 logger = logging.getLogger("workers")
 
-__all__ = ["Gemini", "WorkerError"]
+__all__ = ["Gemini", "KeyRefused", "WorkerError"]
 
 
 class Gemini:
@@ -64,12 +64,19 @@ class Gemini:
         return listed("batches", fetch)
 
     def download(
-        self, file: str, start: int = 0, etag: str | None = None, pace: Pace | None = None
+        self,
+        file: str,
+        start: int = 0,
+        etag: str | None = None,
+        pace: Pace | None = None,
+        *,
+        at_second: bool = False,
     ) -> AbstractContextManager[Download]:
         """Stream a result file from byte `start`.
 
         The answer may begin earlier than asked for (`Download.start`) where the server ignores `Range` or the file
-        is no longer the one of `etag`. `pace` is that of an earlier download of the file that broke off.
+        is no longer the one of `etag`. `pace` is that of an earlier download of the file that broke off. `at_second`:
+        the second of its addresses is asked first.
 
         Raises:
             ResultsGone: 404, or 403 about the file.
@@ -77,7 +84,7 @@ class Gemini:
             TooSlow: it comes below the least rate.
             GeminiUnavailable: anything that can heal, a cut connection included.
         """
-        return files.download(self.http, file, start, etag, pace)
+        return files.download(self.http, file, start, etag, pace, at_second=at_second)
 
 
 def _readable(operations: Iterable[Body]) -> Iterator[Batch]:

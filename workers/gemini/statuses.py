@@ -83,7 +83,9 @@ def error_of(answer: Answer, about: About, key: Secret) -> WorkerError:
         return KeyRefused(f"Gemini refused the API key ({status}), check GEMINI_API_KEY{quoted}")
     match status, about:
         case 403 | 404, About.BATCH:
-            return Unreadable("This key can't read the batch: it is another project's, revoked or deleted.")
+            return Unreadable(
+                "This key can't read the batch: it is another project's, revoked or deleted, or its id is misspelt."
+            )
         case 404, About.FILE:
             return ResultsGone("The result file is gone: Gemini has deleted it.")
         case 403, About.FILE if _FILE_WORDS.search(said.message):
