@@ -27,7 +27,7 @@ from workers.contract import Announcement, Queues, Trigger
 _DISTURBED_SHARE = 0.45
 # A killed worker's job is taken up after 20 to 50 seconds, on an idle machine.
 _SETTLE_AT_LEAST_SECONDS = 120.0
-_CALM_SECONDS = 90.0
+_CALM_SECONDS, _CALM_SECONDS_A_BATCH = 60.0, 0.5
 
 
 def run(
@@ -105,7 +105,7 @@ def _in_peace(here: World, batches: list[Planned]) -> list[str]:
         with redis.Redis.from_url(url) as client:
             Queues(client).announce([Announcement(batch.id, Trigger.REPLAY) for batch in batches])
         process = here.run("calm", ["work", "--workers", "2", "--burst"], here.environment(CALM, url))
-        status = process.wait(_CALM_SECONDS)
+        status = process.wait(_CALM_SECONDS + _CALM_SECONDS_A_BATCH * len(batches))
     return [f"the calm run ended with {status}"] if status else []
 
 

@@ -82,3 +82,23 @@ def test_no_connection_to_gemini_is_left_to_be_shared_by_work_horses(deployment:
     for process in (psutil.Process(work.pid), *psutil.Process(work.pid).children()):
         remote = [each.raddr.port for each in process.net_connections() if each.raddr]
         assert port not in remote
+
+
+def test_one_line_says_what_was_started_with_which_settings_and_no_secret(deployment: Deployment) -> None:
+    with_password = deployment.env["REDIS_URL"].replace("redis://", "redis://default:hunter2@")
+    work = deployment.work("--workers", "2", REDIS_URL=with_password, PART_BYTES="1MiB", OUTPUTS="parquet")
+
+    (line,) = [line for line in work.output.splitlines() if "event=started" in line]
+    for field in (
+        "workers=2 ",
+        f"redis={deployment.env['REDIS_URL']} ",
+        f"gemini={deployment.gemini.url} ",
+        f"storage={deployment.env['STORAGE_URL']} ",
+        "outputs=parquet ",
+        "part_bytes=1048576 ",
+        "reconcile_interval_seconds=900 ",
+        "version=",
+    ):
+        assert field in line
+    assert "hunter2" not in work.output
+    assert deployment.gemini.api_key not in line
