@@ -27,10 +27,11 @@ from workers.jobs import prepare
 from workers.parts import forget_split, read_part
 from workers.process import Result, Tools
 from workers.process import process as process_one
-from workers.reconcile import Report, reconcile
+from workers.reconcile import reconcile
 from workers.redis_connection import connect, wait_for
 from workers.settings import Settings, queue_prefix, redis_url, storage_url
 from workers.summary import read_summary
+from workers.unannounced import Report
 
 _WIDEST = 1000  # Batch ids are shown whole, also in a pipe and in a narrow terminal.
 
