@@ -73,6 +73,16 @@ _SIGNS = (
     ("connection ", "the connection broke"),
 )
 
+NO_CONDITIONS = (
+    "{url} knows no conditions: a look before and after makes sure that an object is created once, "
+    "which two workers at the very same moment can defeat."
+)
+NO_BULK_DELETION = (
+    "{url} deletes no lists of objects: they are deleted one by one; "
+    "AWS_DISABLE_BULK_DELETE=true saves the attempt."
+)
+NO_COPYING = "{url} does not copy objects: their bytes pass through the worker."
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
