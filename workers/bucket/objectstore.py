@@ -25,9 +25,8 @@ from workers.bucket.access import access
 from workers.bucket.connections import Connections
 from workers.bucket.protocol import MissingObject, check_name, check_prefix, join
 from workers.bucket.reasons import (
-    NO_BULK_DELETION,
-    NO_CONDITIONS,
-    NO_COPYING,
+    Lack,
+    Lacking,
     Place,
     code_of,
     is_not_offered,
@@ -67,19 +66,12 @@ class ObjectStore:
         self.concurrency = concurrency or _CONCURRENCY
         self._place = Place(url, urlsplit(url).scheme, settings.credentials)
         self._stores = Connections(url, settings, self.concurrency + _PARTS_AT_ONCE)
-        self._remarks = list(settings.remarks)
+        self._lacking = Lacking(url, settings.remarks)
         self.calls: Counter[tuple[str, str]] = Counter()  # what was done, and how it went
 
     @property
     def remarks(self) -> Sequence[str]:
-        return tuple(self._remarks)
-
-    def _lack(self, what: str) -> None:
-        if not self._lacks(what):
-            self._remarks.append(what.format(url=self.url))
-
-    def _lacks(self, what: str) -> bool:
-        return what.format(url=self.url) in self._remarks
+        return self._lacking.remarks
 
     def get(self, name: str) -> bytes | None:
         check_name(name)
@@ -158,12 +150,12 @@ class ObjectStore:
         """See `Bucket`. The condition of a replacement is tried too."""
         outdated: UpdateVersion = {"e_tag": '"0"', "version": "1"}
         if self._put_if("create", name, b"", "") or self._put_if(outdated, name, b"", ""):
-            self._lack(NO_CONDITIONS)
-        return not self._lacks(NO_CONDITIONS)
+            self._lacking.note(Lack.CONDITIONS)
+        return Lack.CONDITIONS not in self._lacking
 
     def _put_if(self, mode: "PutMode", name: str, data: bytes, content_type: str) -> bool:
         """Store the object if the condition holds, as the store says; where it knows none, in any case."""
-        if not self._lacks(NO_CONDITIONS) and mode:
+        if Lack.CONDITIONS not in self._lacking and mode:
             kind = {"Content-Type": content_type}
             with self._translated("write"):
                 try:
@@ -179,7 +171,7 @@ class ObjectStore:
                 else:
                     return True
             self._put(name, data, content_type)
-            self._lack(NO_CONDITIONS)
+            self._lacking.note(Lack.CONDITIONS)
             return True
         self._put(name, data, content_type)
         return True
@@ -189,12 +181,12 @@ class ObjectStore:
         size = self.size(source)
         if size is None:
             raise self._gone(source)
-        if size > _COPY_BYTES or self._lacks(NO_COPYING):
+        if size > _COPY_BYTES or Lack.COPYING in self._lacking:
             join(self, [source], target, content_type)
         elif not self._copy(source, target) or self.size(target) != size:
             # Some stores say yes and do nothing, and some look for a name with its % decoded.
             join(self, [source], target, content_type)
-            self._lack(NO_COPYING)
+            self._lacking.note(Lack.COPYING)
 
     def _copy(self, source: str, target: str) -> bool:
         """Whether the store says that it copied."""
@@ -255,7 +247,7 @@ class ObjectStore:
         pending = iter(names)
         while chunk := [check_name(name) for name in islice(pending, _DELETE_AT_ONCE)]:
             with self._translated("delete"):
-                if self._lacks(NO_BULK_DELETION):
+                if Lack.BULK_DELETION in self._lacking:
                     self._delete_singly(chunk)
                 else:
                     self._delete(chunk)
@@ -271,7 +263,7 @@ class ObjectStore:
             if self._place.scheme != "s3" or not (is_not_offered(error) or is_refused(error)):
                 raise
             self._delete_singly(names)
-            self._lack(NO_BULK_DELETION)
+            self._lacking.note(Lack.BULK_DELETION)
 
     def _delete_singly(self, names: Sequence[str]) -> None:
         store = self._stores.single if self._place.scheme == "s3" else self._stores.patient
