@@ -159,8 +159,8 @@ def register(
 
     Example: batch-receiver register --url https://example.com/webhooks/gemini --secret-file secrets/whsec
     """
-    _compare_path(url)
     with _gemini() as gemini, _reserve(secret_file) as file:
+        _compare_path(url)
         done = subscribe(gemini, Wanted(url, events, name), file.secrets if file else None, rotate=rotate)
         if file:
             _keep(file, done.webhook.id, done.secret, done.held, as_json=as_json)

@@ -21,14 +21,17 @@ __all__ = ["Gemini", "KeyRefused", "WorkerError"]
 
 
 class Gemini:
-    """A client for one API key. Build it before forking: its TLS context costs 15 to 28 ms. Close it at the end."""
+    """A client for one API key. Build it before forking: its TLS context costs 15 to 28 ms. Close it at the end.
+
+    `http` is for calls that a single room makes.
+    """
 
     def __init__(self, access: Access, limits: Limits | None = None) -> None:
-        self._http = Http(access, limits or Limits())
-        self.webhooks = Webhooks(self._http)
+        self.http = Http(access, limits or Limits())
+        self.webhooks = Webhooks(self.http)
 
     def close(self) -> None:
-        self._http.close()
+        self.http.close()
 
     def batch(self, batch: str) -> Batch:
         """Ask for one batch.
@@ -39,7 +42,7 @@ class Gemini:
             GeminiUnavailable: anything that can heal, an answer that is no batch included.
             Permanent: what is known not to heal.
         """
-        return parse_batch(self._http.batch(f"/v1beta/batches/{batch}"), batch)
+        return parse_batch(self.http.batch(f"/v1beta/batches/{batch}"), batch)
 
     def batches(self, page_size: int = 100) -> Iterator[Batch]:
         """All batches, newest first as Gemini lists them, page by page, without their inline results.
@@ -49,7 +52,7 @@ class Gemini:
 
         def fetch(token: str) -> tuple[Iterator[Batch], str]:
             params = {"pageSize": str(page_size)} | ({"pageToken": token} if token else {})
-            content = self._http.call("GET", "/v1beta/batches", About.LIST, params=params)
+            content = self.http.call("GET", "/v1beta/batches", About.LIST, params=params)
             try:
                 operations, token = parse_page(content)
             except ValueError:
@@ -81,7 +84,7 @@ class Gemini:
             TooSlow: it comes below the least rate.
             GeminiUnavailable: anything that can heal, a cut connection included.
         """
-        return files.download(self._http, file, start, etag, pace, at_second=at_second)
+        return files.download(self.http, file, start, etag, pace, at_second=at_second)
 
 
 def _readable(operations: Iterable[Body]) -> Iterator[Batch]:
