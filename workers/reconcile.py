@@ -18,6 +18,7 @@ import msgspec
 
 from workers import commit, notices, rebuilding, timetable
 from workers.bucket import layout
+from workers.chronicle import count_requests
 from workers.contract import Announcement, Outcome, Queues, Trigger, parse_batch_id
 from workers.errors import Incomplete, KeyRefused, WorkerError
 from workers.gemini.batches import FILE_LIFE_SECONDS, Batch, State, timestamp
@@ -108,6 +109,7 @@ def reconcile(tools: Tools, queues: Queues, *, reenable: bool, now: float | None
         queues.count("reconcile_errors")
     queues.count("reconcile_runs")
     rebuilding.note_run(queues, now, report.enqueued, msgspec.to_builtins(report), webhooks)
+    count_requests(queues, tools.gemini, tools.bucket)
     return report
 
 
