@@ -20,9 +20,11 @@ from workers import status as status_of
 from workers.bucket.opening import open_bucket
 from workers.bucket.probe import try_bucket
 from workers.command_line import batch_id, fail, printable, told
-from workers.contract import Announced, Announcement, Outcome, Queues, Trigger
+from workers.contract import Announced, Announcement, Outcome, Queues, Trigger, logs
 from workers.contract.history import History
+from workers.contract.settings import WrongSetting
 from workers.doubt import is_unheard_of
+from workers.errors import SettingsError
 from workers.fanout import fan_out
 from workers.jobs import prepare
 from workers.outside.posts import NotTaken
@@ -283,6 +285,9 @@ def _queues() -> Queues:
 
 
 def _log_lines() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        logs.configure(os.environ)
+    except WrongSetting as error:
+        raise SettingsError(str(error)) from None
     for noisy in ("rq", "rq.worker", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
