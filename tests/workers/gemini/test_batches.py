@@ -396,3 +396,29 @@ def test_deep_json_that_is_no_batch_is_refused(cut: int) -> None:
     body = b'{"response":{"inlinedResponses":[' + DEEP[:-cut]
     with pytest.raises(GeminiUnavailable):
         parse_batch(body, "abc")
+
+
+@pytest.mark.parametrize(
+    ("config", "file"),
+    [
+        ({"fileName": "files/abc"}, "files/abc"),
+        ({"file_name": "files/abc"}, "files/abc"),
+        ({"requests": {"requests": []}}, None),
+        ({"fileName": 7}, None),
+        ([], None),
+    ],
+)
+@pytest.mark.parametrize("at_the_top", [False, True])
+def test_the_file_that_a_batch_was_made_from_is_known(
+    config: object, file: str | None, at_the_top: bool
+) -> None:
+    fields: dict[str, Any] = {"state": "BATCH_STATE_RUNNING", "inputConfig": config}
+
+    batch = parsed(**fields) if at_the_top else parsed(metadata=fields)
+
+    assert batch.input_file == file
+
+
+def test_how_many_requests_have_no_answer_yet_is_known() -> None:
+    assert parsed(metadata={"batchStats": {"pendingRequestCount": "7"}}).pending == 7
+    assert parsed(metadata={}).pending is None
