@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta, PutMode, UpdateVersion
     from obstore.store import ObjectStore as Store
 
-_CONCURRENCY = 32
+# To a store that answers in 30 ms, 64 connections put twice as much as 32; to one beside us, no less.
+_CONCURRENCY = 64
 # Up to this an object whose size is known is one request: three requests fewer than the smallest multipart.
 _PUT_BYTES = 32 << 20
 # S3 wants parts of 5 MiB or more, and takes 10,000 of them: 80 GB.
