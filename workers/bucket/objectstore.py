@@ -9,6 +9,7 @@ deleting by the list, copying) is done in another way, found out by trying.
 """
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
 from workers.bucket.access import access
-from workers.bucket.connections import Connections
+from workers.bucket.connections import Connections, version_of
 from workers.bucket.protocol import MissingObject, check_name, check_prefix, join
 from workers.bucket.reasons import Place, code_of, is_not_offered, is_panic, is_refused, may_heal, translation
 from workers.bucket.sending import Sink, Upload
@@ -67,6 +68,7 @@ class ObjectStore:
         self._place = Place(url, urlsplit(url).scheme, settings.credentials)
         self._stores = Connections(url, settings, self.concurrency + _PARTS_AT_ONCE)
         self._remarks = list(settings.remarks)
+        self.calls: Counter[tuple[str, str]] = Counter()  # what was done, and how it went
 
     @property
     def remarks(self) -> Sequence[str]:
@@ -139,7 +141,7 @@ class ObjectStore:
         with self._translated("read"):
             try:
                 found = obstore.get(self._stores.patient, name)
-                version = _version(self._of_a_store(found.meta))
+                version = version_of(self._of_a_store(found.meta))
                 data = found.bytes().to_bytes()
             except FileNotFoundError as error:
                 self._missing(error)
@@ -312,14 +314,18 @@ class ObjectStore:
     @contextmanager
     def _translated(self, doing: str) -> Iterator[None]:
         """Errors of obstore as ours, without their text: it holds URLs, which may be signed."""
+        outcome = "error"
         try:
             yield
+            outcome = "ok"
         except (BaseError, OSError, ValueError) as error:
             raise translation(error, self._place, doing) from None
         except BaseException as error:
             if not is_panic(error):
                 raise
             raise translation(error, self._place, doing) from None
+        finally:
+            self.calls[doing, outcome] += 1
 
     def _missing(self, error: FileNotFoundError) -> None:
         """Tell a missing bucket, which obstore reports as a missing object, from a missing object."""
@@ -337,13 +343,3 @@ class ObjectStore:
 
     def _unseen(self, name: str) -> BucketUnavailable:
         return BucketUnavailable(f"{name} is not in {self.url} as it was to be stored: it is tried again.")
-
-
-def _version(meta: "ObjectMeta") -> "UpdateVersion":
-    """What a condition can be made of; obstore takes no None."""
-    version: UpdateVersion = {}
-    if meta["e_tag"]:
-        version["e_tag"] = meta["e_tag"]
-    if meta["version"]:
-        version["version"] = meta["version"]
-    return version
