@@ -86,11 +86,12 @@ class ObjectStore:
         with self._translated("read"):
             try:
                 found = obstore.get(self._stores.patient, name)
-                self._of_a_store(found.meta)
-                return found.bytes().to_bytes()
+                data = found.bytes().to_bytes()
             except FileNotFoundError as error:
                 self._missing(error)
                 return None
+        self._of_a_store(found.meta)
+        return data
 
     def size(self, name: str) -> int | None:
         check_name(name)
