@@ -51,6 +51,8 @@ class Stack:
             (self._deploy / "secrets" / name).write_text(secret + "\n")
         subprocess.run(["chown", "-R", "10001:10001", self._deploy / "secrets" / "webhook"], check=True)
         subprocess.run(["chown", "-R", "10001:10001", self._deploy / "secrets" / "workers"], check=True)
+        # It shares the workers' loopback, and would keep them from being replaced.
+        podman("rm", "--force", "--ignore", "emulator")
         self._run("up", "--detach", "--no-build", *options)
         for name in self.names():
             wait_until(partial(self.is_healthy, name), seconds=60, what=f"{name}'s health")
