@@ -52,7 +52,7 @@ def test_what_the_previous_version_took_the_next_one_commits(stack: Stack) -> No
         assert stack.deliver(http, "between") == 200
 
     choose("next")
-    stack.up(ROOT, "--force-recreate", "--scale", "receiver=2")
+    stack.up(ROOT, "--scale", "receiver=2")
     (workers,) = stack.of("workers")
     assert '"state": "waiting"' in podman("exec", workers, "batch-receiver", "status", "between", "--json")
     stack.start_emulator()
