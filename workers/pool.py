@@ -6,7 +6,6 @@ A child ends with its parent, so that a killed worker leaves no work-horse behin
 import contextlib
 import ctypes
 import gc
-import logging
 import os
 import signal
 import time
@@ -20,14 +19,14 @@ from rq.serializers import JSONSerializer
 from rq.worker_pool import WorkerPool
 
 from workers import health, jobs, reconcile, start, timetable
-from workers.contract import Queues
+from workers.contract import Queues, logs
 from workers.contract.manager import ALIVE, READY, notify
 from workers.contract.redis_words import in_words
 from workers.redis_connection import connect
 from workers.settings import Settings
 from workers.worker import HEARTBEAT_SECONDS, BatchWorker, OwnJob, OwnQueue
 
-logger = logging.getLogger("workers")
+logger = logs.named("workers")
 
 COMPLAINT_SECONDS = 60
 RECONCILE_MOST_SECONDS = 3600
@@ -86,20 +85,19 @@ class Pool(WorkerPool):
         if self._reconciling is None or not self._reconciling.is_alive():
             return False
         if time.monotonic() - self._began_at > RECONCILE_MOST_SECONDS:
-            logger.error("event=reconcile_failed reason=%r", "it did not end within an hour")
+            logger.error("reconcile_failed", reason="it did not end within an hour")
             self._reconciling.kill()
         return True
 
     def _complain(self, reason: str) -> None:
         if time.monotonic() - self._complained_at > COMPLAINT_SECONDS:
-            logger.error("event=reconcile_failed reason=%r", reason)
+            logger.error("reconcile_failed", reason=reason)
             self._complained_at = time.monotonic()
 
     def start_workers(self, *args: Any, **kwargs: Any) -> None:
         # RQ installs them only afterwards, and a signal in between would end the pool at once.
         self._install_signal_handlers()  # type: ignore[no-untyped-call]
-        settings = " ".join(f"{name}={value}" for name, value in self.settings.shown().items())
-        logger.info("event=started workers=%d %s", self.num_workers, settings)
+        logger.info("started", workers=self.num_workers, **self.settings.shown())
         super().start_workers(*args, **kwargs)
         notify(READY)
         if self.status == self.Status.STOPPED:
