@@ -31,12 +31,13 @@ from workers.outside.posts import NotTaken
 from workers.parts import forget_split, read_part
 from workers.process import Result, Tools
 from workers.process import process as process_one
-from workers.reconcile import Report, beat, reconcile
+from workers.reconcile import beat, reconcile
 from workers.redis_connection import connect, wait_for
 from workers.settings import Settings, queue_prefix, redis_url, storage_url
 from workers.showing import Bar, show_batch, show_overview
 from workers.showing import watch as watching
 from workers.summary import read_summary
+from workers.unannounced import Report
 
 
 class Replayed(msgspec.Struct, frozen=True):

@@ -259,7 +259,7 @@ FANOUT_CONCURRENCY = Setting(
     name="FANOUT_CONCURRENCY",
     used_by=("work", "process"),
     kind=kinds.whole(least=1),
-    about="Objects that a job writes into a store at the same time, without it 32; a folder's files come one by one",
+    about="Objects that a job writes into a store at the same time, without it 64; a folder's files come one by one",
 )
 RECONCILE_INTERVAL_SECONDS = Setting(
     name="RECONCILE_INTERVAL_SECONDS",
