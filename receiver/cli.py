@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from receiver.command_line import prepare, with_environment
+from receiver.command_line import for_a_project, prepare, with_environment
 
 # name: (where the click command stands, its line in --help). Loading lazily keeps the public edge free of the
 # bucket and HTTP libraries that only the workers need.
@@ -34,7 +34,7 @@ class LazyGroup(click.Group):
             return None
         module, attribute = COMMANDS[name][0].split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
-        return with_environment(command, name)
+        return with_environment(for_a_project(command, name), name)
 
     def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

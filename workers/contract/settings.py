@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 # Where systemd puts the files of LoadCredential= (systemd.exec(5)).
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
+# Names the project in an environment that is one project's of several.
+PROJECT = "BATCH_RECEIVER_PROJECT"
 
 _MAX_SECRET_BYTES = 64 * 1024
 
@@ -31,7 +33,8 @@ class Setting(Generic[T]):
     """`used_by` are commands, `default` is written as a user would, `about` is one sentence without its end.
 
     A secret may also stand in a file that `<name>_FILE` or systemd's credentials name. `missing` says what to do
-    where there must be a value and is none.
+    where there must be a value and is none. `project_key` is what it, or the file of the secret, is called in a file
+    of projects; one that `tells_projects_apart` is never another's, nor that of all.
     """
 
     name: str
@@ -41,12 +44,14 @@ class Setting(Generic[T]):
     default: str | None = None
     missing: str = ""
     is_secret: bool = False
+    project_key: str = ""
+    tells_projects_apart: bool = False
 
     def read(self, environment: Mapping[str, str]) -> T:
         """The value, or the default. Raises `WrongSetting` where it breaks its rule, or there is neither."""
         found = self.find(environment)
         if found is None:
-            raise WrongSetting(f"{self.name} is not set: {self.missing}.")
+            raise WrongSetting(f"{self._called(environment)} is not set: {self.missing}.")
         return found
 
     def find(self, environment: Mapping[str, str]) -> T | None:
@@ -59,7 +64,7 @@ class Setting(Generic[T]):
         try:
             return self.kind.parse(text if self.kind.exact else text.strip())
         except (ValueError, KeyError):
-            raise WrongSetting(f"{self.name} {self.kind.rule}.") from None
+            raise WrongSetting(f"{self._called(environment)} {self.kind.rule}.") from None
 
     @property
     def in_short(self) -> str:
@@ -93,7 +98,15 @@ class Setting(Generic[T]):
         if text.strip():
             return text
         path = Path(file) if file else self.credential(environment)
-        return _read(path, self.file_name if file else f"The credential {self.name}") if path else ""
+        called = self._called(environment, self.file_name)
+        return _read(path, called if file else f"The credential {self.name}") if path else ""
+
+    def _called(self, environment: Mapping[str, str], name: str = "") -> str:
+        """What a person knows it by."""
+        project = environment.get(PROJECT)
+        return (
+            f"{self.project_key} of project {project}" if project and self.project_key else name or self.name
+        )
 
 
 def _read(path: Path, what: str) -> str:
@@ -137,12 +150,15 @@ WEBHOOK_SIGNING_SECRET = Setting(
     kind=kinds.text(),
     about="One or more signing secrets (`whsec_…`), separated by spaces",
     is_secret=True,
+    tells_projects_apart=True,
 )
 WEBHOOK_SIGNING_SECRET_FILE = Setting(
     name="WEBHOOK_SIGNING_SECRET_FILE",
     used_by=("serve",),
     kind=kinds.text(),
     about="The same from a file, one a line; a changed file is picked up within seconds, without a restart",
+    project_key="signing_secret_file",
+    tells_projects_apart=True,
 )
 WEBHOOK_DYNAMIC = Setting(
     name="WEBHOOK_DYNAMIC",
@@ -170,6 +186,8 @@ WEBHOOK_PATH = Setting(
     kind=kinds.url_path(taken=frozenset({"/healthz", "/readyz"})),
     default="/webhooks/gemini",
     about="The path of the webhook's address",
+    project_key="path",
+    tells_projects_apart=True,
 )
 WEBHOOK_TOLERANCE_SECONDS = Setting(
     name="WEBHOOK_TOLERANCE_SECONDS",
@@ -198,6 +216,7 @@ GOOGLE_API_KEY = Setting(
     kind=kinds.key(),
     about="The API key of the project that runs the batches",
     is_secret=True,
+    tells_projects_apart=True,
 )
 GEMINI_API_KEY = Setting(
     name="GEMINI_API_KEY",
@@ -206,6 +225,8 @@ GEMINI_API_KEY = Setting(
     about="The same under its other name; with both set, `GOOGLE_API_KEY` counts, as in Google's SDK",
     missing="set it, or GOOGLE_API_KEY, to an API key of the project that runs the batches",
     is_secret=True,
+    project_key="api_key_file",
+    tells_projects_apart=True,
 )
 GOOGLE_GEMINI_BASE_URL = Setting(
     name="GOOGLE_GEMINI_BASE_URL",
@@ -213,6 +234,7 @@ GOOGLE_GEMINI_BASE_URL = Setting(
     kind=kinds.web_url(),
     default="https://generativelanguage.googleapis.com",
     about="Where Gemini is; plain http on this machine only",
+    project_key="base_url",
 )
 STORAGE_URL = Setting(
     name="STORAGE_URL",
@@ -223,6 +245,8 @@ STORAGE_URL = Setting(
         " usual for each cloud (`AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL`, …: see docs/stores.md)"
     ),
     missing="say where results go, such as file:///srv/results or s3://bucket",
+    project_key="storage",
+    tells_projects_apart=True,
 )
 OUTPUTS = Setting(
     name="OUTPUTS",
@@ -230,6 +254,7 @@ OUTPUTS = Setting(
     kind=kinds.some_of("objects", "parquet"),
     default="objects",
     about="What is made of a batch: `objects`, `parquet`, or `objects,parquet`",
+    project_key="outputs",
 )
 BATCH_DISPLAY_NAME = Setting(
     name="BATCH_DISPLAY_NAME",
@@ -237,6 +262,7 @@ BATCH_DISPLAY_NAME = Setting(
     kind=kinds.text(),
     default="*",
     about="A pattern (`*` and `?`): batches with another display name are left alone",
+    project_key="display_name",
 )
 PART_BYTES = Setting(
     name="PART_BYTES",
@@ -244,6 +270,7 @@ PART_BYTES = Setting(
     kind=kinds.size(),
     default="16MiB",
     about="How much of a result file is one part, one worker's share",
+    project_key="part_bytes",
 )
 FANOUT_CONCURRENCY = Setting(
     name="FANOUT_CONCURRENCY",
@@ -264,6 +291,15 @@ RECONCILE_REENABLE = Setting(
     kind=kinds.switch(),
     default="off",
     about="Whether a webhook that Gemini disabled after failed deliveries is enabled again: `on` or `off`",
+)
+PROJECTS_FILE = Setting(
+    name="PROJECTS_FILE",
+    used_by=(
+        *("serve", "work", "process", "replay", "forget", "status", "reconcile", "verify"),
+        *("register", "webhooks"),
+    ),
+    kind=kinds.text(),
+    about="A file (TOML) that names several Gemini projects, each with its own path, secret, key and storage",
 )
 
 SETTINGS: tuple[Setting[Any], ...] = tuple(
