@@ -50,17 +50,20 @@ WELL = _answer(200, "ok")
 
 
 class Webhook:
-    """The one endpoint Gemini knows."""
+    """The one endpoint that Gemini knows of a project. `project` is named in the log, where there are several."""
 
-    def __init__(self, verify: Verify, intake: Intake, max_body_bytes: int) -> None:
+    def __init__(
+        self, verify: Verify, intake: Intake, max_body_bytes: int, project: str | None = None
+    ) -> None:
         self._verify = verify
         self._intake = intake
         self._max_body_bytes = max_body_bytes
-        self._refused = logs.Flood("refused")
-        self._dropped = logs.Flood("dropped")
-        self._unavailable = logs.Flood("unavailable", logging.ERROR)
-        self._unusable = logs.Flood("unusable", logging.ERROR)
-        self._ignored = logs.Flood("ignored", logging.INFO)
+        self._of = {"project": project} if project else {}
+        self._refused = logs.Flood("refused", project=project)
+        self._dropped = logs.Flood("dropped", project=project)
+        self._unavailable = logs.Flood("unavailable", logging.ERROR, project=project)
+        self._unusable = logs.Flood("unusable", logging.ERROR, project=project)
+        self._ignored = logs.Flood("ignored", logging.INFO, project=project)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -84,9 +87,9 @@ class Webhook:
         trigger = TRIGGERS[verified.kind]
         metadata = event.user_metadata if verified.kind is Kind.DYNAMIC else None
         if event.metadata_dropped and verified.kind is Kind.DYNAMIC:
-            logs.warning("user_metadata_dropped", batch=event.batch)
+            logs.warning("user_metadata_dropped", batch=event.batch, **self._of)
         outcome = await self._intake.announce(Announcement(event.batch, trigger, metadata))
-        logs.info(outcome.value, batch=event.batch, trigger=trigger.value, type=event.type)
+        logs.info(outcome.value, batch=event.batch, trigger=trigger.value, type=event.type, **self._of)
         return ACCEPTED if outcome is Outcome.ACCEPTED else DUPLICATE
 
     def _refuse(self, refusal: Refusal) -> Response:
@@ -117,16 +120,8 @@ class Health:
         return WELL if await self._readiness.is_ready() else UNAVAILABLE
 
 
-def build(
-    *,
-    path: str,
-    max_body_bytes: int,
-    verify: Verify,
-    intake: Intake,
-    readiness: Readiness,
-    close: Callable[[], None],
-) -> Starlette:
-    """The application, given its collaborators. `close` is called when it ends."""
+def build(*, webhooks: Mapping[str, Webhook], readiness: Readiness, close: Callable[[], None]) -> Starlette:
+    """The application, given its collaborators, of which `webhooks` stand at paths. `close` is called when it ends."""
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -136,11 +131,10 @@ def build(
         watching.cancel()
         close()
 
-    webhook = Webhook(verify, intake, max_body_bytes)
     health = Health(readiness)
     app = Starlette(
         routes=[
-            Route(path, webhook, methods=["POST"]),
+            *_routes(webhooks),
             Route("/healthz", health.live, methods=["GET"]),
             Route("/readyz", health.ready, methods=["GET"]),
         ],
@@ -150,6 +144,20 @@ def build(
     )
     app.router.redirect_slashes = False
     return app
+
+
+def serve_instead(app: Starlette, webhooks: Mapping[str, Webhook]) -> None:
+    """Have these webhooks stand in place of those before."""
+    others = (
+        route
+        for route in app.router.routes
+        if not (isinstance(route, Route) and isinstance(route.endpoint, Webhook))
+    )
+    app.router.routes = [*_routes(webhooks), *others]
+
+
+def _routes(webhooks: Mapping[str, Webhook]) -> list[Route]:
+    return [Route(path, webhook, methods=["POST"]) for path, webhook in webhooks.items()]
 
 
 class NoSuchThing:
