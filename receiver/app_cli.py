@@ -7,7 +7,6 @@ import signal
 import socket
 from collections.abc import Sequence
 from importlib import metadata
-from urllib.parse import urlsplit
 
 import click
 import uvicorn
@@ -22,11 +21,13 @@ from receiver.projects import Projects
 from receiver.protocol import MAX_INCOMPLETE_BYTES, limited_to
 from receiver.readiness import Readiness
 from workers.contract.manager import READY, STOPPING, notify
+from workers.contract.redis_address import shown
 from workers.contract.settings import PORT
 
 _BACKLOG = 1024
 _MAX_CONNECTIONS = 4096
 _OTHER_FILES = 64
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @click.command()
@@ -68,10 +69,12 @@ def serve(host: str, port: int) -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    logs.info("started", **_shown(served), max_connections=connections)
-    # uvicorn ends gracefully at these signals, then raises them once more for whoever handled them before.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    # One that comes before uvicorn listens for it waits until then. uvicorn ends gracefully at these, and raises
+    # them once more for whoever handled them before.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    for number in _STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    logs.info("started", **_shown(served), max_connections=connections)
     urls = [_url(listener, path) for listener in listeners for path in served.webhooks]
     _Server(config, urls, served).run(sockets=listeners)
 
@@ -86,6 +89,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._projects.reload)
         self._watch = asyncio.create_task(self._projects.watch())
         self._watchdog = asyncio.create_task(systemd.keep_watchdog_quiet())
@@ -103,7 +107,6 @@ class _Server(uvicorn.Server):
 def _shown(served: Projects) -> dict[str, object]:
     """What is in force, without a secret."""
     configured, *others = served.settings
-    redis = urlsplit(configured.redis_url)
     of_one = {
         "queue_prefix": configured.queue_prefix,
         "path": configured.path,
@@ -112,7 +115,7 @@ def _shown(served: Projects) -> dict[str, object]:
     }
     return {
         "version": metadata.version("batch-receiver"),
-        "redis": f"{redis.scheme}://{redis.netloc.rpartition('@')[2]}{redis.path}",
+        "redis": shown(configured.redis_url),
         **({"projects": served.names} if configured.project or others else of_one),
         "jwks": configured.jwks_url or "none",
         "audience": configured.audience or "none",
