@@ -13,6 +13,7 @@ from emulator.demo.local_redis import local_redis
 from tests.support.deployment import deployment  # noqa: F401
 from tests.support.gemini import gemini  # noqa: F401
 from tests.support.processes import Process
+from tests.support.projects import projects  # noqa: F401
 from tests.support.s3 import s3  # noqa: F401
 from tests.support.stores import stores  # noqa: F401
 

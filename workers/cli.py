@@ -56,15 +56,18 @@ class Forgotten(msgspec.Struct, frozen=True):
 @click.option("--wait", is_flag=True, help="Begin without trying the bucket and the API key first.")
 def work(workers: int, *, burst: bool, wait: bool) -> None:
     """Run workers that fetch finished batches, fan them out to the bucket and commit them."""
-    from workers.pool import run_pool  # noqa: PLC0415 - RQ's worker is not needed by the other commands
+    # RQ's worker is not needed by the other commands.
+    from workers.admission import Admission  # noqa: PLC0415
+    from workers.pool import run_pool  # noqa: PLC0415
 
     with told():
-        settings = Settings.load(os.environ)
+        Settings.load_all(os.environ)
         _log_lines()
-        # There is nothing to read anew, and a terminal may close.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        connection = wait_for(settings.redis_url)
-        run_pool(settings, connection, workers, burst=burst, wait=wait)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # A terminal may close.
+        connection = wait_for(redis_url(os.environ))
+        projects = Admission(os.environ, connection, untried=wait)
+        signal.signal(signal.SIGHUP, lambda *_: projects.look_now())
+        run_pool(projects, connection, workers, burst=burst)
 
 
 @click.command(epilog="Example: batch-receiver process batches/abc123")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from rq import Retry, get_current_job
 from rq.job import Job
 
-from workers import fanout, strangers
+from workers import fanout, strangers, turns
 from workers.bucket.opening import open_bucket
 from workers.contract import Announced, Announcement, Queues, Trigger, parse_batch_id
 from workers.errors import Unreadable, WorkerError
@@ -22,16 +22,16 @@ from workers.settings import Settings
 logger = logging.getLogger("workers")
 
 _FOREVER = 1_000_000
-_prepared: tuple[Tools, str] | None = None
+_prepared: dict[str, Tools] = {}
+"""By prefix: one a project."""
 
 
 def prepare(settings: Settings) -> Tools:
-    """Build what the jobs need. Called before the fork, so that no job pays for imports or a TLS context.
+    """Build what the jobs of a project need. Called before the fork, so that none pays for imports or a TLS context.
 
     Raises:
         SettingsError: a setting asks for what is not there.
     """
-    global _prepared  # noqa: PLW0603
     fanout.prepare(settings.outputs)
     tools = Tools(
         gemini=Gemini(Access(settings.base_url, settings.api_key)),
@@ -42,15 +42,24 @@ def prepare(settings: Settings) -> Tools:
         part_bytes=settings.part_bytes,
         display_name=settings.display_name,
         reenable_webhooks=settings.reconcile_reenable,
+        project=settings.project,
     )
-    _prepared = tools, settings.queue_prefix
+    _prepared[settings.queue_prefix] = tools
     return tools
+
+
+def forget_prepared() -> None:
+    """The projects are to be prepared anew."""
+    for tools in _prepared.values():
+        tools.gemini.close()
+    _prepared.clear()
 
 
 def process_batch(batch: str) -> Retry | None:
     """Job `…-batch-<id>`: look at the batch, and once more for as long as it is announced meanwhile."""
     job, tools, queues = _ready(batch)
-    return _guarded(job, batch, lambda: _process_until_settled(job, tools, queues, batch))
+    step = _counted(queues, lambda: _process_until_settled(job, tools, queues, batch))
+    return _guarded(job, tools.called(batch), step)
 
 
 def fan_out_part(batch: str, number: int) -> Retry | None:
@@ -61,9 +70,9 @@ def fan_out_part(batch: str, number: int) -> Retry | None:
         summary = fan_out_one(tools, Jobs(queues), batch, number)
         if summary is not None:
             total, revision = summary.counts.total, summary.revision
-            _log("committed", batch, state=summary.state, total=total, revision=revision)
+            _log("committed", tools.called(batch), state=summary.state, total=total, revision=revision)
 
-    return _guarded(job, batch, step)
+    return _guarded(job, tools.called(batch), _counted(queues, step))
 
 
 class Jobs:
@@ -99,7 +108,7 @@ def _process_until_settled(job: Job, tools: Tools, queues: Queues, batch: str) -
             raise
         if result is Result.LEFT_ALONE:
             queues.count("left_alone")
-        _log(result.name.lower(), batch, trigger=said.strongest)
+        _log(result.name.lower(), tools.called(batch), trigger=said.strongest)
         if queues.settle(batch, said):
             return
 
@@ -145,12 +154,20 @@ def _ready(batch: str) -> tuple[Job, Tools, Queues]:
         # Whoever can write to Redis must not choose the path of a request with our key.
         job.retries_left = 0
         raise RuntimeError("the job names no batch")
-    if _prepared is None:
-        prepare(Settings.load(os.environ))
-    if _prepared is None:
-        raise AssertionError
-    tools, prefix = _prepared
-    return job, tools, Queues(job.connection, prefix)
+    if not _prepared:
+        for settings in Settings.load_all(os.environ):
+            prepare(settings)
+    for prefix, tools in _prepared.items():
+        queues = Queues(job.connection, prefix)
+        # By the job's id alone: whatever else a record says, a project's key is used for its own batches only.
+        if queues.batch_of(job.id) == batch:
+            return job, tools, queues
+    job.retries_left = 0
+    raise RuntimeError("the job is of no project that is worked for")
+
+
+def _counted(queues: Queues, step: Callable[[], None]) -> Callable[[], None]:
+    return turns.counted(queues, step) if len(_prepared) > 1 else step
 
 
 def _log(event: str, batch: str, level: int = logging.INFO, **fields: object) -> None:

@@ -36,6 +36,11 @@ class Tools:
     part_bytes: int
     display_name: str = "*"
     reenable_webhooks: bool = False
+    project: str | None = None
+
+    def called(self, batch: str) -> str:
+        """A batch as people write it: with its project, where there are several."""
+        return f"{self.project}/{batch}" if self.project else batch
 
     def wants(self, batch: Batch) -> bool:
         """Whether a batch of this display name is ours to process."""

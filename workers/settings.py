@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self, TypeVar
 
+from workers.contract import projects
 from workers.contract import settings as declared
+from workers.contract.projects import Project
 from workers.contract.settings import Setting, WrongSetting
 from workers.errors import SettingsError
 from workers.gemini.access import Secret
@@ -14,8 +16,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a worker needs to know. `environment` is kept for the cloud's own credential variables."""
+    """What a worker needs to know of a project, which is None where no file names any.
 
+    `environment` is kept for the cloud's own credential variables.
+    """
+
+    project: str | None
     redis_url: str = field(repr=False)
     queue_prefix: str
     api_key: Secret
@@ -42,8 +48,14 @@ class Settings:
             raise SettingsError(str(error)) from None
 
     @classmethod
+    def load_all(cls, environment: Mapping[str, str]) -> tuple[Self, ...]:
+        """Those of every project that `PROJECTS_FILE` names, or of the one there is. Raises as `load` does."""
+        return tuple(cls.load(project.environment) for project in projects_of(environment))
+
+    @classmethod
     def _load(cls, environment: Mapping[str, str]) -> Self:
         return cls(
+            project=environment.get(declared.PROJECT),
             redis_url=declared.REDIS_URL.read(environment),
             queue_prefix=declared.QUEUE_PREFIX.read(environment),
             api_key=Secret(declared.api_key(environment)),
@@ -57,6 +69,14 @@ class Settings:
             reconcile_reenable=declared.RECONCILE_REENABLE.read(environment),
             environment=dict(environment),
         )
+
+
+def projects_of(environment: Mapping[str, str]) -> tuple[Project, ...]:
+    """Those of `PROJECTS_FILE`, or the one there is. Raises `SettingsError`."""
+    try:
+        return projects.load(environment)
+    except WrongSetting as error:
+        raise SettingsError(str(error)) from None
 
 
 def redis_url(environment: Mapping[str, str]) -> str:
