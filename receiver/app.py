@@ -4,9 +4,8 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,19 +19,17 @@ from receiver import logs
 from receiver.bodies import read_body
 from receiver.deadlines import BODY_SECONDS
 from receiver.edge import Edge
+from receiver.elsewhere import NoSuchThing
 from receiver.errors import BodyTooLarge, BodyTooSlow, ClientGone, Refusal, SignatureRefused, Unavailable
 from receiver.events import Ignored, parse_event
 from receiver.intake import Intake
 from receiver.readiness import Readiness
-from receiver.signatures import Headers, Kind, Verified
+from receiver.signatures import Kind, Verified, Verify
 from workers.contract import Announcement, Outcome, Trigger
 
 RETRY_AFTER_SECONDS = 5
-_MAX_SHOWN_CHARACTERS = 80
 
 TRIGGERS = {Kind.STATIC: Trigger.WEBHOOK, Kind.DYNAMIC: Trigger.DYNAMIC}
-
-Verify = Callable[[Headers, bytes, float], Awaitable[Verified]]
 
 
 def _answer(status: int, word: str, headers: Mapping[str, str] | None = None) -> Response:
@@ -120,7 +117,13 @@ class Health:
         return WELL if await self._readiness.is_ready() else UNAVAILABLE
 
 
-def build(*, webhooks: Mapping[str, Webhook], readiness: Readiness, close: Callable[[], None]) -> Starlette:
+def build(
+    *,
+    webhooks: Mapping[str, Webhook],
+    nothing: NoSuchThing,
+    readiness: Readiness,
+    close: Callable[[], None],
+) -> Starlette:
     """The application, given its collaborators, of which `webhooks` stand at paths. `close` is called when it ends."""
 
     @asynccontextmanager
@@ -139,7 +142,10 @@ def build(*, webhooks: Mapping[str, Webhook], readiness: Readiness, close: Calla
             Route("/readyz", health.ready, methods=["GET"]),
         ],
         middleware=[Middleware(Edge)],
-        exception_handlers={HTTPException: NoSuchThing(), Exception: _not_by_starlette_either},
+        exception_handlers={
+            HTTPException: nothing,
+            Exception: _not_by_starlette_either,
+        },
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
@@ -158,21 +164,6 @@ def serve_instead(app: Starlette, webhooks: Mapping[str, Webhook]) -> None:
 
 def _routes(webhooks: Mapping[str, Webhook]) -> list[Route]:
     return [Route(path, webhook, methods=["POST"]) for path, webhook in webhooks.items()]
-
-
-class NoSuchThing:
-    """Answers what nobody asked us to serve. Other paths are logged: a delivery may have been sent to one."""
-
-    def __init__(self) -> None:
-        self._elsewhere = logs.Flood("not_found")
-
-    async def __call__(self, request: Request, error: Exception) -> Response:
-        if not isinstance(error, HTTPException):
-            raise error
-        if error.status_code == 404:
-            self._elsewhere.note(f"{request.method} {request.scope['path']}"[:_MAX_SHOWN_CHARACTERS])
-        word = HTTPStatus(error.status_code).phrase.lower()
-        return _answer(error.status_code, word, error.headers)
 
 
 async def _not_by_starlette_either(_request: Request, error: Exception) -> Response:

@@ -13,8 +13,10 @@ import uvicorn
 from starlette.applications import Starlette
 
 from receiver import app, logs, systemd
+from receiver.backlog import accept_waiting
 from receiver.command_line import CannotStart
 from receiver.deadlines import GRACE_SECONDS, KEEP_ALIVE_SECONDS
+from receiver.elsewhere import NoSuchThing
 from receiver.errors import SettingsError
 from receiver.intake import connect
 from receiver.projects import Projects
@@ -101,6 +103,7 @@ class _Server(uvicorn.Server):
         notify(STOPPING)
         # In every answer from now on: whoever hears it sends the next request to somebody else.
         self.server_state.default_headers.append((b"connection", b"close"))
+        await accept_waiting(sockets or [])
         await super().shutdown(sockets)
 
 
@@ -134,7 +137,8 @@ def _assemble(served: Projects) -> Starlette:
         readiness.close()
         served.close()
 
-    application = app.build(webhooks=served.webhooks, readiness=readiness, close=close)
+    nothing = NoSuchThing(served.noted, first.max_body_bytes)
+    application = app.build(webhooks=served.webhooks, nothing=nothing, readiness=readiness, close=close)
 
     def changed() -> None:
         app.serve_instead(application, served.webhooks)

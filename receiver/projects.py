@@ -11,10 +11,12 @@ from pathlib import Path
 
 from receiver import logs
 from receiver.app import Webhook
+from receiver.elsewhere import Notes
 from receiver.errors import SettingsError
 from receiver.intake import Intake, announce_with, connect
 from receiver.keyring import Keyring
 from receiver.settings import Settings, load_all
+from receiver.signatures import Verify
 from workers.contract.projects import read
 from workers.contract.settings import PROJECTS_FILE, WrongSetting
 
@@ -30,7 +32,9 @@ class _Endpoint:
         """Raises SettingsError where its secret file is missing or wrong."""
         self.settings = settings
         self.keyring = Keyring(settings)
-        self.intake = Intake(connect(settings.redis_url), announce_with(settings.queue_prefix))
+        connection = connect(settings.redis_url)
+        self.intake = Intake(connection, announce_with(settings.queue_prefix))
+        self.notes = Notes(connection, settings.queue_prefix)
         self.webhook = Webhook(self.keyring.verify, self.intake, settings.max_body_bytes, settings.project)
 
     def close(self) -> None:
@@ -63,6 +67,10 @@ class Projects:
     def webhooks(self) -> dict[str, Webhook]:
         """By path."""
         return {each.settings.path: each.webhook for each in self._endpoints}
+
+    def noted(self) -> list[tuple[Verify, Notes]]:
+        """How each project's deliveries are known, and where those to other paths are noted."""
+        return [(each.keyring.verify, each.notes) for each in self._endpoints]
 
     def reload(self) -> None:
         """Read the file of projects and those of secrets now."""

@@ -100,6 +100,12 @@ class Admission:
         """Whether there is one project, which no file names."""
         return self._all[0].settings.project is None
 
+    def shown(self) -> str:
+        """What is in force, without a secret, for a log: the settings where there is one project, else the names."""
+        if self.is_one:
+            return _shown(self._all[0].settings)
+        return f"projects={','.join(str(each.project) for each in self.working)}"
+
     def begin(self) -> None:
         """Find out who can be worked for. Raises `SettingsError` where nobody can."""
         if self.is_one and not self._untried:
@@ -196,10 +202,10 @@ class Admission:
                     self._leave_out(each)
                 else:
                     working.append(each.settings)
+                    logger.info("event=project_taken_on %s", _shown(each.settings))
                     with suppress(RedisError):
                         self._connection.delete(_left_out(self._queues(each)))
         self.working = tuple(working)
-        logger.info("event=projects_worked_for projects=%s", ",".join(str(each.project) for each in working))
 
     def _leave_out(self, candidate: _Candidate) -> None:
         project, reason = candidate.settings.project, candidate.reason
@@ -219,6 +225,10 @@ class Admission:
 
     def _queues(self, candidate: _Candidate) -> Queues:
         return Queues(self._connection, candidate.settings.queue_prefix)
+
+
+def _shown(settings: Settings) -> str:
+    return " ".join(f"{name}={value}" for name, value in settings.shown().items())
 
 
 def left_out(queues: Queues) -> str | None:

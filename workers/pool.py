@@ -84,16 +84,20 @@ class Pool(WorkerPool):
         if not seconds or self._is_reconciling(prefix) or len(self._reconciling) >= RECONCILES_AT_ONCE:
             return
         try:
-            is_due = reconcile.due(Queues(self.connection, prefix), seconds)
+            queues = Queues(self.connection, prefix)
+            is_due = reconcile.due(queues, seconds)
+            is_glance = not is_due and reconcile.glance_due(queues, seconds)
         except NoPermissionError as error:
             self._complain(in_words(error))
             return
         except RedisError:
             # The workers say so themselves, and wait for Redis to come back.
             return
-        if is_due:
+        if is_due or is_glance:
             with _signals_blocked():
-                process = Process(target=_reconcile, args=(settings,), name="reconcile", daemon=True)
+                process = Process(
+                    target=_reconcile, args=(settings, is_glance), name="reconcile", daemon=True
+                )
                 process.start()
             self._reconciling[prefix] = process, time.monotonic()
 
@@ -115,7 +119,7 @@ class Pool(WorkerPool):
     def start_workers(self, *args: Any, **kwargs: Any) -> None:
         # RQ installs them only afterwards, and a signal in between would end the pool at once.
         self._install_signal_handlers()  # type: ignore[no-untyped-call]
-        logger.info("event=started workers=%d", self.num_workers)
+        logger.info("event=started workers=%d %s", self.num_workers, self.projects.shown())
         super().start_workers(*args, **kwargs)
         notify(READY)
         if self.status == self.Status.STOPPED:
@@ -136,9 +140,10 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
 
 
-def _reconcile(settings: Settings) -> None:
+def _reconcile(settings: Settings, is_glance: bool) -> None:
     """In a process of its own, with a connection of its own."""
-    reconcile.run(jobs.prepare(settings), Queues(connect(settings.redis_url), settings.queue_prefix))
+    queues = Queues(connect(settings.redis_url), settings.queue_prefix)
+    reconcile.run(jobs.prepare(settings), queues, is_glance=is_glance)
 
 
 def run_pool(projects: Admission, connection: Redis, workers: int, *, burst: bool) -> None:

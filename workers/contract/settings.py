@@ -99,7 +99,7 @@ class Setting(Generic[T]):
             return text
         path = Path(file) if file else self.credential(environment)
         called = self._called(environment, self.file_name)
-        return _read(path, called if file else f"The credential {self.name}") if path else ""
+        return read_secret(path, called if file else f"The credential {self.name}") if path else ""
 
     def _called(self, environment: Mapping[str, str], name: str = "") -> str:
         """What a person knows it by."""
@@ -109,8 +109,8 @@ class Setting(Generic[T]):
         )
 
 
-def _read(path: Path, what: str) -> str:
-    """The text of a file with one secret in it, without one line end."""
+def read_secret(path: Path, what: str) -> str:
+    """The text of a file with one secret in it, without one line end. Raises `WrongSetting`, which names it `what`."""
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_SECRET_BYTES + 1)
@@ -182,7 +182,7 @@ WEBHOOK_AUDIENCE = Setting(
 )
 WEBHOOK_PATH = Setting(
     name="WEBHOOK_PATH",
-    used_by=("serve",),
+    used_by=("serve", "register"),
     kind=kinds.url_path(taken=frozenset({"/healthz", "/readyz"})),
     default="/webhooks/gemini",
     about="The path of the webhook's address",
