@@ -17,7 +17,10 @@ COMMANDS = {
     "process": ("workers.cli:process", "Process one batch here and now, without Redis or workers."),
     "replay": ("workers.cli:replay", "Enqueue a batch again, also after it failed for good."),
     "forget": ("workers.cli:forget", "Remove a batch's jobs that wait or failed for good."),
-    "status": ("workers.cli:status", "Show one batch, or what waits, runs, failed and was committed lately."),
+    "status": (
+        "workers.status_cli:status",
+        "Show one batch, or what waits, runs, failed and was committed lately.",
+    ),
     "reconcile": ("workers.cli:reconcile_now", "Enqueue batches that ended without our being told."),
     "verify": ("workers.verify.cli:verify_batch", "Check a batch in the bucket, and against your requests."),
     "emulator": ("emulator.cli:emulator", "Run a local Gemini to develop and test against."),

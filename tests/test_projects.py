@@ -162,3 +162,118 @@ def test_two_projects_write_the_same_for_the_same(projects: Projects) -> None:
     assert {name for name in one if one[name] != other[name]} <= {"batch.json"}  # Its times are Gemini's.
     for name in NAMES:
         assert projects.run("verify", f"{name}/same").returncode == 0
+
+
+def test_status_and_reconcile_are_about_all_projects_or_the_one_that_is_named(
+    projects: Projects, redis_client: redis.Redis
+) -> None:
+    for name, gemini in projects.geminis.items():
+        gemini.put_batch(result_line("a"), batch_id="same")
+        gemini.put_batch(result_line("a"), batch_id=f"only-{name}")
+    projects.geminis["ads"].fault("status", "/v1beta/batches?", value=500, times=1)
+
+    found = projects.run("reconcile", "--json", "--project", "search")
+    assert json.loads(found.output)["enqueued"] == 2
+    assert not Queues(redis_client, "batch-receiver-project-ads").jobs_of("same")
+    found = projects.run("reconcile", "--json")
+    reports = json.loads(found.output.splitlines()[0])
+    assert found.returncode == 1
+    assert (reports["search"]["already_waiting"], len(reports["ads"]["troubles"])) == (2, 1)
+    assert "ads:\n2 batches listed" in projects.run("reconcile").output
+
+    waiting = json.loads(projects.run("status", "--json").output)
+    assert waiting["totals"] == {"waiting": 4, "running": 0, "failed": 0}
+    assert {job["project"] for job in waiting["waiting"]} == set(NAMES)
+    assert waiting["projects"] == {"search": None, "ads": None}
+    assert projects.run("work", "--burst").returncode == 0
+    done = json.loads(projects.run("status", "--json").output)
+    assert sorted((each["project"], each["batch"]) for each in done["committed"]) == [
+        ("ads", "only-ads"),
+        ("ads", "same"),
+        ("search", "only-search"),
+        ("search", "same"),
+    ]
+    assert json.loads(projects.run("status", "--json", "--project", "ads").output)["committed_total"] == 2
+    assert "ads/only-ads" in projects.run("status").output
+
+    assert projects.run("status", "only-ads").output.startswith("only-ads: committed\n")
+    assert projects.run("status", "ads/same").output.startswith("same: committed\n")
+    both = projects.run("status", "same")
+    assert both.returncode == 2
+    assert "same is a batch of several projects: say --project with one of ads, search." in both.output
+    assert "Nothing is known of none" in projects.run("status", "none").output
+
+
+def test_one_project_that_can_never_work_keeps_none_of_the_others_waiting_and_joins_when_it_can(
+    projects: Projects, redis_client: redis.Redis
+) -> None:
+    for gemini in projects.geminis.values():
+        gemini.put_batch(result_line("a"), batch_id="first")
+    (projects.folder / "ads.key").write_text("revoked")
+    for name in NAMES:
+        queues_of(redis_client, name).announce([Announcement("first", Trigger.WEBHOOK)])
+
+    work = projects.work("--workers", "2")
+
+    work.wait_for_output("event=project_left_out project=ads reason=.*refused the API key")
+    projects.wait_for_commit("search", "first")
+    wait_until(
+        lambda: (
+            "refused the API key"
+            in (json.loads(projects.run("status", "--json").output)["projects"]["ads"] or "")
+        ),
+        what="a status that says why",
+    )
+    assert queues_of(redis_client, "ads").queue("batch-receiver-project-ads-batches").count == 1, (
+        "it was tried"
+    )
+    (projects.folder / "ads.key").write_text(projects.geminis["ads"].api_key)
+    projects.wait_for_commit("ads", "first")
+    assert json.loads(projects.run("status", "--json").output)["projects"] == {"search": None, "ads": None}
+    assert work.stop() == 0
+
+
+def test_where_no_project_can_work_it_ends_with_one_sentence(projects: Projects) -> None:
+    for name in NAMES:
+        (projects.folder / f"{name}.key").write_text("revoked")
+
+    ended = projects.run("work", "--burst")
+
+    assert ended.returncode == 2
+    assert "Error: No project can be worked for. search: " in ended.output
+    assert "Traceback" not in ended.output
+
+
+def test_a_project_that_is_added_or_taken_away_counts_without_a_restart(
+    projects: Projects, redis_client: redis.Redis
+) -> None:
+    for gemini in projects.geminis.values():
+        for batch in ("first", "second"):
+            gemini.put_batch(result_line("a"), batch_id=batch)
+    ads = projects.tables.pop("ads")
+    projects.write()
+    work = projects.work("--workers", "2")
+    for name in NAMES:
+        queues_of(redis_client, name).announce([Announcement("first", Trigger.WEBHOOK)])
+    projects.wait_for_commit("search", "first")
+
+    projects.tables["ads"] = ads
+    projects.write()
+    projects.wait_for_commit("ads", "first")
+
+    del projects.tables["search"]
+    projects.write()
+    work.wait_for_output("event=projects_read projects=ads\n")
+    search = queues_of(redis_client, "search")
+    wait_until(
+        lambda: not redis_client.smembers(f"rq:workers:{search.batches}"), what="no worker on search's queue"
+    )
+    for name in NAMES:
+        queues_of(redis_client, name).announce([Announcement("second", Trigger.WEBHOOK)])
+    projects.wait_for_commit("ads", "second")
+    assert search.queue(search.batches).count == 1
+
+    projects.tables["ads"]["nonsense"] = "1"
+    projects.write()
+    work.wait_for_output("event=projects_broken reason=.*'nonsense' of project ads is no key")
+    assert work.stop() == 0

@@ -1,4 +1,4 @@
-"""The workers' commands: work, process, replay, forget, status, reconcile."""
+"""The workers' commands: work, process, replay, forget, reconcile."""
 
 import json
 import logging
@@ -7,20 +7,17 @@ import signal
 import sys
 from collections.abc import Iterable
 from contextlib import closing
-from typing import Any, Literal
+from typing import Literal
 
 import click
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from workers import health as health_of
-from workers import status as status_of
-from workers.bucket.opening import open_bucket
 from workers.bucket.probe import try_bucket
 from workers.command_line import batch_id, fail, printable, told
 from workers.contract import Announced, Announcement, Outcome, Queues, Trigger
+from workers.errors import WorkerError
 from workers.fanout import fan_out
 from workers.jobs import prepare
 from workers.parts import forget_split, read_part
@@ -28,10 +25,8 @@ from workers.process import Result, Tools
 from workers.process import process as process_one
 from workers.reconcile import Report, reconcile
 from workers.redis_connection import connect, wait_for
-from workers.settings import Settings, queue_prefix, redis_url, storage_url
+from workers.settings import Settings, queue_prefix, redis_url
 from workers.summary import read_summary
-
-_WIDEST = 1000  # Batch ids are shown whole, also in a pipe and in a narrow terminal.
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -140,52 +135,35 @@ def forget(batch: str, *, as_json: bool) -> None:
         fail(f"There is no job of {batch} that waits or failed.")
 
 
-@click.command(epilog="Example: batch-receiver status batches/abc123 --json")
-@click.argument("batch", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@click.option(
-    "--health", is_flag=True, help="Only say whether the workers are alive; 1 where something is dead."
-)
-def status(batch: str | None, *, as_json: bool, health: bool) -> None:
-    """Show one batch, or what waits, runs, failed and was committed lately."""
-    if health and (batch or as_json):
-        raise click.UsageError("--health stands alone.")
-    batch = batch_id(batch) if batch else None
-    with told(), closing(_queues().connection) as connection:
-        queues = Queues(connection, queue_prefix(os.environ))
-        bucket = open_bucket(storage_url(os.environ), os.environ)
-        if health:
-            trouble = health_of.trouble(queues, bucket)
-            if trouble:
-                fail(trouble)
-            click.echo("Workers, their scheduler, Redis and the bucket are alive.")
-            return
-        found = status_of.batch_status(queues, bucket, batch) if batch else status_of.overview(queues, bucket)
-    if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False))
-    elif batch:
-        _show_batch(found)
-    else:
-        _show_overview(found)
-    if batch and found["state"] == "unknown":
-        fail(f"Nothing is known of {batch}: it was neither announced nor committed.")
-
-
 @click.command(name="reconcile", epilog="Example: batch-receiver reconcile")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def reconcile_now(*, as_json: bool) -> None:
     """Ask Gemini for batches that ended without our being told, and enqueue those that are not in the bucket."""
+    reports: dict[str, Report] = {}
     with told():
-        settings = Settings.load(os.environ)
-        queues = Queues(connect(settings.redis_url), settings.queue_prefix)
-        tools = prepare(settings)
-        with closing(tools.gemini):
-            report = reconcile(tools, queues, reenable=settings.reconcile_reenable)
+        known = Settings.load_all(os.environ)
+        connection = connect(redis_url(os.environ))
+        for settings in known:
+            report = reports[settings.project or ""] = Report()
+            try:
+                tools = prepare(settings)
+                with closing(tools.gemini):
+                    queues = Queues(connection, settings.queue_prefix)
+                    report = reconcile(tools, queues, reenable=settings.reconcile_reenable)
+                    reports[settings.project or ""] = report
+            except WorkerError as error:
+                if len(known) == 1:
+                    raise
+                report.trouble(str(error))
     if as_json:
-        click.echo(json.dumps(msgspec.to_builtins(report)))
+        document = reports if len(known) > 1 else next(iter(reports.values()))
+        click.echo(json.dumps(msgspec.to_builtins(document)))
     else:
-        _show_report(report)
-    if report.troubles:
+        for project, report in reports.items():
+            if len(known) > 1:
+                click.echo(f"{project}:")
+            _show_report(report)
+    if any(report.troubles for report in reports.values()):
         sys.exit(1)
 
 
@@ -245,56 +223,3 @@ def _log_lines() -> None:
 def _progress() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
-
-
-def _show_batch(found: dict[str, Any]) -> None:
-    click.echo(f"{found['batch']}: {found['state']}")
-    if found["parts"]:
-        click.echo(f"  parts: {found['parts']['done']} of {found['parts']['split']} done")
-    for job in found["jobs"]:
-        click.echo(f"  {_job_line(job)}")
-    if found["trouble"]:
-        click.echo(f"  {printable(found['trouble'])}")
-    summary = found["summary"]
-    if summary:
-        counts = summary["counts"]
-        click.echo(
-            f"  {summary['state']} at {summary['committed_at']}, revision {summary['revision']}: "
-            f"{counts['total']} results, {counts['succeeded']} succeeded, "
-            f"{counts['failed']} failed, {counts['invalid']} invalid"
-        )
-        for warning in summary["warnings"]:
-            click.echo(f"  warning: {printable(warning)}")
-
-
-def _show_overview(found: dict[str, Any]) -> None:
-    for state in ("running", "waiting", "failed"):
-        click.echo(f"{state}: {found['totals'][state]}")
-        for job in found[state]:
-            click.echo(f"  {_job_line(job)}")
-    if other := found["other_path"]:
-        click.echo(
-            f"Deliveries arrive at another path than the receiver's, {other['count']} lately, the last at"
-            f" {other['path']} on {other['last_at']}: the webhook's URL must end in WEBHOOK_PATH"
-            " (see `batch-receiver webhooks list`)."
-        )
-    for name in found["unreadable"]:
-        click.echo(f"unreadable: {printable(name)}")
-    click.echo(f"committed today and yesterday: {found['committed_total']}")
-    if not found["committed"]:
-        return
-    table = Table("batch", "state", "committed", "total", "succeeded", "failed", "invalid", box=None)
-    for entry in found["committed"]:
-        counts = entry["counts"]
-        numbers = (str(counts[name]) for name in ("total", "succeeded", "failed", "invalid"))
-        table.add_row(entry["batch"], entry["state"], entry["committed_at"], *numbers)
-    Console(width=_WIDEST).print(table)
-
-
-def _job_line(job: dict[str, Any]) -> str:
-    words = [job["job"], job["state"], f"since {job['since']}"]
-    if job["next_try"]:
-        words.append(f"next try {job['next_try']}")
-    if job["reason"]:
-        words.append(f"because: {printable(job['reason'])}")
-    return "  ".join(words)

@@ -112,7 +112,8 @@ def choose(
     """
     known = {project.name: project for project in projects}
     before, slash, bare = (batch or "").partition("/")
-    if slash and before not in _TAKEN and parse_batch_id(bare):
+    is_named = before in known or (len(known) > 1 and before not in _TAKEN)
+    if slash and is_named and parse_batch_id(bare):
         if name not in {None, before}:
             raise WrongSetting(f"The batch is said to be of project {before}, and the project to be {name}.")
         name, batch = before, bare
