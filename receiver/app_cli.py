@@ -12,7 +12,7 @@ import click
 import uvicorn
 from starlette.applications import Starlette
 
-from receiver import app, logs, systemd
+from receiver import app, logs, metrics, systemd
 from receiver.backlog import accept_waiting
 from receiver.command_line import CannotStart
 from receiver.deadlines import GRACE_SECONDS, KEEP_ALIVE_SECONDS
@@ -132,6 +132,8 @@ def _assemble(served: Projects) -> Starlette:
     readiness = Readiness(connect(first.redis_url), prefix=first.queue_prefix)
     readiness.also = [each.queue_prefix for each in others]
     readiness.begin()
+    if first.metrics_address:
+        logs.info("metrics_listening", port=metrics.listen(first.metrics_address, served.registry))
 
     def close() -> None:
         readiness.close()

@@ -17,7 +17,7 @@ from receiver.bodies import read_body
 from receiver.deadlines import BODY_SECONDS
 from receiver.errors import Refusal
 from receiver.signatures import Verify
-from workers.contract import elsewhere
+from workers.contract.history import elsewhere
 from workers.contract.redis_words import in_words
 
 _MAX_SHOWN_CHARACTERS = 80

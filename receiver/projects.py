@@ -11,13 +11,14 @@ from pathlib import Path
 
 from receiver import logs
 from receiver.app import Webhook
+from receiver.deliveries import Deliveries, Measures, write_with
 from receiver.elsewhere import Notes
 from receiver.errors import SettingsError
 from receiver.intake import Intake, announce_with, connect
 from receiver.keyring import Keyring
 from receiver.settings import Settings, load_all
 from receiver.signatures import Verify
-from workers.contract.projects import read
+from workers.contract.projects import DEFAULT, read
 from workers.contract.settings import PROJECTS_FILE, WrongSetting
 
 LOOK_SECONDS = 1.0
@@ -28,16 +29,24 @@ _END_SECONDS = 10.0
 class _Endpoint:
     """One project at its path."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, measures: Measures) -> None:
         """Raises SettingsError where its secret file is missing or wrong."""
         self.settings = settings
         self.keyring = Keyring(settings)
         connection = connect(settings.redis_url)
         self.intake = Intake(connection, announce_with(settings.queue_prefix))
         self.notes = Notes(connection, settings.queue_prefix)
-        self.webhook = Webhook(self.keyring.verify, self.intake, settings.max_body_bytes, settings.project)
+        self._deliveries = Deliveries(
+            write_with(connection, settings.queue_prefix),
+            project=settings.project or DEFAULT,
+            measures=measures,
+        )
+        self.webhook = Webhook(
+            self.keyring.verify, self.intake, settings.max_body_bytes, self._deliveries, settings.project
+        )
 
     def close(self) -> None:
+        self._deliveries.close()
         self.keyring.close()
         self.intake.close()
 
@@ -48,6 +57,8 @@ class Projects:
     def __init__(self, environment: Mapping[str, str]) -> None:
         """Raises SettingsError where the file or a project in it is wrong."""
         self._environment = dict(environment)
+        self._measures = Measures()
+        self.registry = self._measures.registry
         self._complaint = ""
         self._content = self._read()
         self._endpoints: list[_Endpoint] = []
@@ -126,7 +137,7 @@ class Projects:
     def _build(self) -> list[_Endpoint]:
         """Those that stay as they were keep what they have: keys that were fetched, deliveries on their way."""
         before = {each.settings: each for each in self._endpoints}
-        new = [before.get(each) or _Endpoint(each) for each in load_all(self._environment)]
+        new = [before.get(each) or _Endpoint(each, self._measures) for each in load_all(self._environment)]
         for one, other in combinations(new, 2):
             if set(one.keyring.secrets()) & set(other.keyring.secrets()):
                 raise SettingsError(

@@ -1,4 +1,4 @@
-"""The workers' commands: work, process, replay, forget, reconcile."""
+"""The workers' commands: work, process, replay, forget, status, reconcile."""
 
 import json
 import logging
@@ -6,26 +6,31 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import replace
 from typing import Literal
 
 import click
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from redis.exceptions import RedisError
 
+from workers import notices
 from workers.bucket.probe import try_bucket
 from workers.command_line import batch_id, fail, printable, told
 from workers.contract import Announced, Announcement, Outcome, Queues, Trigger
+from workers.contract.history import History
+from workers.doubt import is_unheard_of
 from workers.errors import WorkerError
 from workers.fanout import fan_out
 from workers.jobs import prepare
+from workers.outside.posts import NotTaken
 from workers.parts import forget_split, read_part
 from workers.process import Result, Tools
 from workers.process import process as process_one
-from workers.reconcile import Report, reconcile
+from workers.reconcile import Report, beat, reconcile
 from workers.redis_connection import connect, wait_for
 from workers.settings import Settings, queue_prefix, redis_url
+from workers.showing import Bar
 from workers.summary import read_summary
 
 
@@ -76,14 +81,17 @@ def process(batch: str, *, as_json: bool) -> None:
         for remark in try_bucket(settings.storage_url, os.environ):
             click.echo(f"Warning: {printable(remark)}", err=True)
         tools = prepare(settings)
-        with closing(tools.gemini), _progress() as progress:
+        bar = Bar()
+        tools = replace(tools, chronicle=bar)
+        with closing(tools.gemini), bar.progress:
             said = Announced(frozenset({Trigger.PROCESS}), 1, None)
-            result = process_one(tools, _Here(tools, progress), batch, said)
+            result = process_one(tools, _Here(tools, bar), batch, said)
         if result is Result.LEFT_ALONE:
             fail(f"{batch} is left alone: its display name does not match BATCH_DISPLAY_NAME.")
         summary = read_summary(tools.bucket, batch)
         if summary is None:
             fail(f"{batch} was not committed; run the command again.")
+        _tell(tools, batch)
         if as_json:
             click.echo(summary.encoded().decode(), nl=False)
             return
@@ -101,13 +109,21 @@ def process(batch: str, *, as_json: bool) -> None:
 @click.option(
     "--refetch", is_flag=True, help="Fetch a committed batch once more; a new revision if it differs."
 )
+@click.option("--force", is_flag=True, help="Don't ask Gemini first whether there is such a batch.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def replay(batch: str, *, refetch: bool, as_json: bool) -> None:
+def replay(batch: str, *, refetch: bool, force: bool, as_json: bool) -> None:
     """Enqueue a batch again, also after it failed for good. Only what is missing is done."""
     batch = batch_id(batch)
     with told():
+        queues = _queues()
+        if not force and is_unheard_of(queues, batch, os.environ):
+            fail(
+                f"Nobody knows {batch}: neither Redis nor Gemini with this key. It may be misspelt, deleted or another"
+                " project's; --force enqueues it all the same."
+            )
         announcement = Announcement(batch, Trigger.REPLAY, refetch=refetch)
-        outcome = _queues().announce([announcement])[0]
+        outcome = queues.announce([announcement])[0]
+        _acted(queues, "replay", batch=batch, refetch=int(refetch), outcome=outcome.value)
         if as_json:
             status: Literal["accepted", "duplicate"] = (
                 "accepted" if outcome is Outcome.ACCEPTED else "duplicate"
@@ -126,7 +142,12 @@ def forget(batch: str, *, as_json: bool) -> None:
     """Remove the jobs of a batch that wait or failed for good, and what was announced of it. The bucket stays."""
     batch = batch_id(batch)
     with told():
-        forgotten = _queues().forget(batch)
+        queues = _queues()
+        forgotten = queues.forget(batch)
+        if forgotten:
+            History(queues.connection, queues.prefix).act(
+                "command line", "forget", batch=batch, jobs=forgotten
+            )
     if as_json:
         click.echo(msgspec.json.encode(Forgotten(batch, forgotten)).decode())
     elif forgotten:
@@ -144,17 +165,17 @@ def reconcile_now(*, as_json: bool) -> None:
         known = Settings.load_all(os.environ)
         connection = connect(redis_url(os.environ))
         for settings in known:
-            report = reports[settings.project or ""] = Report()
             try:
                 tools = prepare(settings)
                 with closing(tools.gemini):
                     queues = Queues(connection, settings.queue_prefix)
                     report = reconcile(tools, queues, reenable=settings.reconcile_reenable)
-                    reports[settings.project or ""] = report
+                beat(report, settings.heartbeat_url)
             except WorkerError as error:
                 if len(known) == 1:
                     raise
-                report.trouble(str(error))
+                report = Report(troubles=[str(error)])
+            reports[settings.project or ""] = report
     if as_json:
         document = reports if len(known) > 1 else next(iter(reports.values()))
         click.echo(json.dumps(msgspec.to_builtins(document)))
@@ -164,7 +185,7 @@ def reconcile_now(*, as_json: bool) -> None:
                 click.echo(f"{project}:")
             _show_report(report)
     if any(report.troubles for report in reports.values()):
-        sys.exit(1)
+        sys.exit(2 if all(report.key_refused for report in reports.values()) else 1)
 
 
 def _show_report(report: Report) -> None:
@@ -185,29 +206,43 @@ def _show_report(report: Report) -> None:
 class _Here:
     """Parts in this process, with progress: not while they are still being fetched, but then."""
 
-    def __init__(self, tools: Tools, progress: Progress) -> None:
+    def __init__(self, tools: Tools, bar: Bar) -> None:
         self._tools = tools
-        self._progress = progress
-        self._task = progress.add_task("fetching", total=None)
+        self._bar = bar
 
     def part(self, batch: str, number: int) -> None:
-        del batch
-        self._progress.update(self._task, completed=number + 1)
+        """Not now: `parts` writes all of them."""
 
     def parts(self, batch: str, numbers: Iterable[int]) -> bool:
-        waiting = list(numbers)
-        self._progress.update(self._task, description="writing", total=len(waiting), completed=0)
-        for number in waiting:
+        self._bar.writing()
+        for number in numbers:
             part = read_part(self._tools.bucket, batch, number)
             if part is None:
                 forget_split(self._tools.bucket, batch, number)
                 break
             fan_out(self._tools.bucket, batch, part, self._tools.outputs)
-            self._progress.advance(self._task)
+            self._bar.written(number)
         return True
 
     def look(self, batch: str) -> None:
         """Nothing: `process` looks again by itself."""
+
+
+def _tell(tools: Tools, batch: str) -> None:
+    """Tell of a commit once; what is not taken stays noted in the bucket."""
+    if tools.downstream is None:
+        return
+    try:
+        for of, revision in [*notices.owed(tools.bucket, batch)]:
+            notices.tell(tools.downstream, tools.bucket, of, revision)
+    except NotTaken as error:
+        click.echo(f"Warning: {error} A `work` or `reconcile` of this bucket tells it later.", err=True)
+
+
+def _acted(queues: Queues, action: str, **fields: str | int) -> None:
+    """Write down what was done; it is done in any case."""
+    with suppress(RedisError):
+        History(queues.connection, queues.prefix).act("command line", action, **fields)
 
 
 def _queues() -> Queues:
@@ -218,8 +253,3 @@ def _log_lines() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     for noisy in ("rq", "rq.worker", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())

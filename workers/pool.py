@@ -19,7 +19,7 @@ from redis.exceptions import NoPermissionError, RedisError
 from rq.serializers import JSONSerializer
 from rq.worker_pool import WorkerPool
 
-from workers import health, jobs, reconcile
+from workers import health, jobs, reconcile, timetable
 from workers.admission import Admission
 from workers.contract import Queues
 from workers.contract.manager import ALIVE, READY, notify
@@ -85,8 +85,8 @@ class Pool(WorkerPool):
             return
         try:
             queues = Queues(self.connection, prefix)
-            is_due = reconcile.due(queues, seconds)
-            is_glance = not is_due and reconcile.glance_due(queues, seconds)
+            is_due = timetable.due(queues, seconds)
+            is_glance = not is_due and timetable.glance_due(queues, seconds)
         except NoPermissionError as error:
             self._complain(in_words(error))
             return
@@ -143,7 +143,7 @@ def _signals_blocked() -> Iterator[None]:
 def _reconcile(settings: Settings, is_glance: bool) -> None:
     """In a process of its own, with a connection of its own."""
     queues = Queues(connect(settings.redis_url), settings.queue_prefix)
-    reconcile.run(jobs.prepare(settings), queues, is_glance=is_glance)
+    reconcile.run(jobs.prepare(settings), queues, settings.heartbeat_url, is_glance=is_glance)
 
 
 def run_pool(projects: Admission, connection: Redis, workers: int, *, burst: bool) -> None:

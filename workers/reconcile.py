@@ -16,12 +16,14 @@ from typing import TypeVar
 
 import msgspec
 
-from workers import commit, contract
+from workers import commit, notices, rebuilding, timetable
 from workers.bucket import layout
+from workers.chronicle import count_requests
 from workers.contract import Announcement, Outcome, Queues, Trigger, parse_batch_id
-from workers.errors import Incomplete, WorkerError
+from workers.errors import Incomplete, KeyRefused, WorkerError
 from workers.gemini.batches import FILE_LIFE_SECONDS, Batch, State, timestamp
 from workers.gemini.webhooks import Webhook
+from workers.outside.posts import fetch
 from workers.process import Tools, gather
 from workers.retry import LONGEST_LIFE_SECONDS
 from workers.summary import gives_way, read_summary
@@ -30,25 +32,21 @@ logger = logging.getLogger("workers")
 
 # Batches run for up to 48 hours, and are urgent until 48 hours after their end; a day to spare.
 CREATED_WITHIN_SECONDS = 5 * 86400
-LONG_LOOK_SECONDS = 86400
-"""How often all batches are looked at whose results can still be there."""
-
 # Longer than a look at the bucket takes, and than clocks may differ.
 _TRIAL_SECONDS = 3600
-GLANCE_SECONDS = 120
-"""How often, at most, it is looked whether a batch that was running has ended."""
 
 _GROUP = 100
 _LOOKS_AT_ONCE = 8
 _TROUBLES = 20
-_RUNNING = "reconcile:running"
-_RUNNING_MOST = 1000
 
 _T = TypeVar("_T")
 
 
 class Report(msgspec.Struct):
-    """What one run found. All are numbers of batches but those of webhooks; `troubles` are sentences."""
+    """What one run found. All are numbers of batches but those of webhooks; `troubles` are sentences.
+
+    `key_refused`: Gemini did not accept the API key, and so none of it may be true.
+    """
 
     listed: int = 0
     final: int = 0
@@ -62,9 +60,11 @@ class Report(msgspec.Struct):
     webhooks_disabled: int = 0
     webhooks_reenabled: int = 0
     troubles: list[str] = []
+    key_refused: bool = False
 
     def numbers(self) -> dict[str, int]:
-        return {name: value for name, value in msgspec.structs.asdict(self).items() if name != "troubles"}
+        others = {"troubles", "key_refused"}
+        return {name: value for name, value in msgspec.structs.asdict(self).items() if name not in others}
 
     def trouble(self, sentence: str) -> None:
         if len(self.troubles) < _TROUBLES:
@@ -81,18 +81,26 @@ def reconcile(tools: Tools, queues: Queues, *, reenable: bool, now: float | None
         redis.exceptions.RedisError: nothing can be enqueued.
     """
     now = queues.now() if now is None else now
-    is_long = bool(queues.connection.set(queues.key("reconcile:long"), "1", nx=True, ex=LONG_LOOK_SECONDS))
+    is_long = timetable.long_look_due(queues)
     horizon = now - (LONGEST_LIFE_SECONDS if is_long else CREATED_WITHIN_SECONDS)
-    report, running = Report(), list[str]()
+    report, running = Report(), list[Batch]()
 
     def look() -> None:
         _announce(tools, queues, report, now, _recent(tools, report, horizon, running))
-        _note_running(queues, running)
+        timetable.note_running(queues, [batch.id for batch in running])
+        rebuilding.note_pending(queues, running, queues.now())
 
     _standing_alone(report, "looking for batches", look)
     _standing_alone(report, "tidying up", lambda: _sweep(tools, queues, report))
+    webhooks: list[Webhook] = []
     _standing_alone(
-        report, "asking after the webhooks", lambda: _look_after_webhooks(tools, report, reenable=reenable)
+        report,
+        "asking after the webhooks",
+        lambda: webhooks.extend(_look_after_webhooks(tools, report, reenable=reenable)),
+    )
+    _standing_alone(report, "listing what is committed", lambda: rebuilding.keep(queues, tools.bucket, now))
+    _standing_alone(
+        report, "telling of commits", lambda: notices.bring(tools.downstream, tools.bucket, queues)
     )
     for field, value in report.numbers().items():
         if value:
@@ -100,6 +108,8 @@ def reconcile(tools: Tools, queues: Queues, *, reenable: bool, now: float | None
     if report.troubles:
         queues.count("reconcile_errors")
     queues.count("reconcile_runs")
+    rebuilding.note_run(queues, now, report.enqueued, msgspec.to_builtins(report), webhooks)
+    count_requests(queues, tools.gemini, tools.bucket)
     return report
 
 
@@ -109,73 +119,49 @@ def glance(tools: Tools, queues: Queues) -> Report:
     Raises:
         redis.exceptions.RedisError: nothing can be enqueued.
     """
-    report, running = Report(), list[str]()
-    known = {contract.text(batch) for batch in queues.connection.smembers(queues.key(_RUNNING))}
+    report, running = Report(), list[Batch]()
+    known = timetable.running(queues)
 
     def look() -> None:
         page = islice(tools.gemini.batches(_GROUP), _GROUP)
         ended = (batch for batch in _ended(tools, report, page, running) if batch.id in known)
         _announce(tools, queues, report, queues.now(), ended)
-        _note_running(queues, running)
+        timetable.note_running(queues, [batch.id for batch in running])
 
     _standing_alone(report, "looking for batches", look)
     return report
 
 
-def run(tools: Tools, queues: Queues, *, is_glance: bool = False) -> None:
-    """One run, or a glance, told in the log; of a glance only what it found."""
+def run(tools: Tools, queues: Queues, heartbeat_url: str | None = None, *, is_glance: bool = False) -> None:
+    """One run, told in the log and by a heartbeat; or a glance, of which only what it found is told."""
     if is_glance:
         report = glance(tools, queues)
         if not report.enqueued and not report.troubles:
             return
     else:
         report = reconcile(tools, queues, reenable=tools.reenable_webhooks)
+        beat(report, heartbeat_url)
     for sentence in report.troubles:
         logger.error("event=reconcile_trouble reason=%r", sentence)
     found = " ".join(f"{name}={value}" for name, value in report.numbers().items() if value)
     logger.info("event=reconciled %s", found)
 
 
-def due(queues: Queues, interval_seconds: int) -> bool:
-    """Whether it is time for the next run, over all workers; whoever is told so has to bring it on.
-
-    By Redis's clock, since those of several machines differ. The first run comes an interval after the first worker of
-    a new Redis, later ones also right after an outage.
-    """
-    connection, key, now = queues.connection, queues.key("reconcile:last"), queues.now()
-    with connection.pipeline() as pipe:
-        pipe.set(key, now, nx=True)
-        pipe.get(key)
-        last = contract.text(pipe.execute()[1])
-    # Far in the future only where Redis's own clock was set back.
-    if abs(now - float(last)) < interval_seconds:
-        return False
-    # GETSET: of several workers at the same moment, the one that replaces the old time is the one that runs.
-    return connection.getset(key, now) in {last, last.encode()}
-
-
-def glance_due(queues: Queues, interval_seconds: int) -> bool:
-    """Whether it is time for a glance; whoever is told so has to bring it on."""
-    connection = queues.connection
-    if interval_seconds <= GLANCE_SECONDS or not connection.exists(queues.key(_RUNNING)):
-        return False
-    return bool(connection.set(queues.key("reconcile:glance"), "1", nx=True, ex=GLANCE_SECONDS))
-
-
-def _note_running(queues: Queues, running: Sequence[str]) -> None:
-    key = queues.key(_RUNNING)
-    with queues.connection.pipeline() as pipe:
-        pipe.delete(key)
-        if running:
-            pipe.sadd(key, *running[:_RUNNING_MOST])
-            pipe.expire(key, LONG_LOOK_SECONDS)
-        pipe.execute()
+def beat(report: Report, heartbeat_url: str | None) -> None:
+    """Fetch an address where a run was good. What comes of that is only said."""
+    if heartbeat_url is None or report.troubles:
+        return
+    try:
+        fetch(heartbeat_url)
+    except WorkerError as error:
+        logger.warning("event=heartbeat_failed reason=%r", str(error))
 
 
 def _standing_alone(report: Report, doing: str, duty: Callable[[], None]) -> None:
     try:
         duty()
     except WorkerError as error:
+        report.key_refused |= isinstance(error, KeyRefused)
         report.trouble(f"While {doing}: {error}")
 
 
@@ -221,7 +207,7 @@ def _missing(
                     yield timestamp(batch.ended_at), batch.id
 
 
-def _recent(tools: Tools, report: Report, horizon: float, running: list[str]) -> Iterator[Batch]:
+def _recent(tools: Tools, report: Report, horizon: float, running: list[Batch]) -> Iterator[Batch]:
     """The batches that ended and are ours, of those created since `horizon`; see `_ended`.
 
     The rest of the list is left out where it goes from newer to older batches; in any other order it is read whole.
@@ -244,21 +230,22 @@ def _since(batches: Iterable[Batch], horizon: float) -> Iterator[Batch]:
             return
 
 
-def _ended(tools: Tools, report: Report, batches: Iterable[Batch], running: list[str]) -> Iterator[Batch]:
-    """The batches that ended and are ours. The ids of those that have not ended are added to `running`."""
+def _ended(tools: Tools, report: Report, batches: Iterable[Batch], running: list[Batch]) -> Iterator[Batch]:
+    """The batches that ended and are ours. Those of ours that have not ended are added to `running`."""
     for batch in batches:
         report.listed += 1
         if parse_batch_id(batch.id) != batch.id:
             report.unreadable += 1
             report.trouble(f"Gemini lists a batch that can't be asked for: {batch.id[:64]!r}.")
         elif not batch.final:
-            running.append(batch.id)
+            if tools.wants(batch):
+                running.append(batch)
+        elif tools.wants(batch):
+            report.final += 1
+            yield batch
         else:
             report.final += 1
-            if tools.wants(batch):
-                yield batch
-            else:
-                report.other_names += 1
+            report.other_names += 1
 
 
 def _is_committed(tools: Tools, report: Report, batch: Batch) -> bool | None:
@@ -313,8 +300,9 @@ def _sweep_one(tools: Tools, queues: Queues, report: Report, batch: str) -> None
         report.swept += 1
 
 
-def _look_after_webhooks(tools: Tools, report: Report, *, reenable: bool) -> None:
-    for webhook in tools.gemini.webhooks.list():
+def _look_after_webhooks(tools: Tools, report: Report, *, reenable: bool) -> list[Webhook]:
+    webhooks = [*tools.gemini.webhooks.list()]
+    for webhook in webhooks:
         if not _is_disabled(webhook):
             continue
         report.webhooks_disabled += 1
@@ -328,6 +316,7 @@ def _look_after_webhooks(tools: Tools, report: Report, *, reenable: bool) -> Non
                 webhook.id,
                 "Gemini gave up on it: run `batch-receiver register`, or set RECONCILE_REENABLE=on",
             )
+    return webhooks
 
 
 def _is_disabled(webhook: Webhook) -> bool:

@@ -15,7 +15,8 @@ from rq.serializers import JSONSerializer
 from workers import admission, contract, parts, turns
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket
-from workers.contract import Queues, elsewhere
+from workers.contract import Queues
+from workers.contract.history import elsewhere
 from workers.errors import Incomplete, WorkerError
 from workers.gemini.batches import State
 from workers.summary import Counts, Summary, decode_summary, read_summary

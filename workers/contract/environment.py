@@ -7,6 +7,7 @@ from difflib import SequenceMatcher
 from io import StringIO
 from pathlib import Path
 
+from workers.contract.projects import OWN
 from workers.contract.settings import (
     CREDENTIALS,
     GEMINI_API_KEY,
@@ -115,10 +116,9 @@ def _resembled(name: str, known: set[str]) -> str | None:
 
 
 def _not_heeded(environment: Mapping[str, str]) -> Iterator[str]:
-    for setting in SETTINGS:
-        if setting.tells_projects_apart:
-            names = (setting.name, setting.file_name) if setting.is_secret else (setting.name,)
-            yield from (name for name in names if environment.get(name, "").strip())
+    for setting in OWN:
+        names = (setting.name, setting.file_name) if setting.is_secret else (setting.name,)
+        yield from (name for name in names if environment.get(name, "").strip())
 
 
 def _keys_differ(environment: Mapping[str, str]) -> bool:

@@ -16,12 +16,15 @@ from urllib.parse import unquote, urlsplit
 from workers.contract.announcements import parse_batch_id
 from workers.contract.settings import (
     CREDENTIALS,
+    GEMINI_API_KEY,
+    GOOGLE_API_KEY,
     PROJECT,
     PROJECTS_FILE,
     QUEUE_PREFIX,
     SETTINGS,
     STORAGE_URL,
     WEBHOOK_PATH,
+    WEBHOOK_SIGNING_SECRET,
     WEBHOOK_SIGNING_SECRET_FILE,
     Setting,
     WrongSetting,
@@ -29,6 +32,12 @@ from workers.contract.settings import (
 
 DEFAULT = "default"
 """The project that there is without a file. In a file it keeps that one's queues, jobs and path."""
+
+OWN: tuple[Setting[Any], ...] = (
+    *(WEBHOOK_SIGNING_SECRET, WEBHOOK_SIGNING_SECRET_FILE, WEBHOOK_PATH),
+    *(GOOGLE_API_KEY, GEMINI_API_KEY, STORAGE_URL),
+)
+"""What tells projects apart: never another's, nor that of all."""
 
 _NAME = re.compile(r"[a-z0-9]{1,32}")
 # `batches/<id>` is a batch, and no batch of a project.
@@ -131,7 +140,7 @@ def _shared(environment: Mapping[str, str]) -> dict[str, str]:
     folder = shared.pop(CREDENTIALS, "")
     shared.pop(PROJECTS_FILE.name)
     for setting in SETTINGS:
-        if setting.tells_projects_apart:
+        if setting in OWN:
             shared.pop(setting.name, None)
             shared.pop(setting.file_name, None)
         elif setting.is_secret and setting.name not in shared and (Path(folder) / setting.name).exists():
@@ -157,9 +166,11 @@ def _project(name: str, table: object, folder: Path, shared: Mapping[str, str]) 
         environment[WEBHOOK_PATH.name] = f"/webhooks/{name}"
         environment[QUEUE_PREFIX.name] = f"{QUEUE_PREFIX.read(shared)}-project-{name}"
     for key, value in table.items():
+        environment.pop(_KEYS[key].file_name, None)
+        environment.pop(_KEYS[key].name, None)
         environment.update(_said(name, key, value, folder))
     project = Project(name, environment)
-    for setting in (QUEUE_PREFIX, *(each for each in _KEYS.values() if not each.is_secret)):
+    for setting in (QUEUE_PREFIX, *(each for key, each in _KEYS.items() if not key.endswith("_file"))):
         setting.find(environment)
     return project
 
@@ -172,7 +183,7 @@ def _said(project: str, key: str, value: object, folder: Path) -> dict[str, str]
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
         raise WrongSetting(f"PROJECTS_FILE: {key} of project {project} must be a text.")
     text = str(value)
-    if setting.is_secret:
+    if setting.is_secret and key.endswith("_file"):
         return {setting.file_name: str(folder / text)}
     return {setting.name: str(folder / text) if setting is WEBHOOK_SIGNING_SECRET_FILE else text}
 

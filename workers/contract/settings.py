@@ -21,7 +21,17 @@ PROJECT = "BATCH_RECEIVER_PROJECT"
 
 _MAX_SECRET_BYTES = 64 * 1024
 
-_KEY_IS_READ_BY = ("work", "process", "reconcile", "register", "webhooks")
+_KEY_IS_READ_BY = (
+    "work",
+    "process",
+    "replay",
+    "reconcile",
+    "register",
+    "webhooks",
+    "submit",
+    "resubmit",
+    "batches",
+)
 
 
 class WrongSetting(ValueError):
@@ -32,9 +42,8 @@ class WrongSetting(ValueError):
 class Setting(Generic[T]):
     """`used_by` are commands, `default` is written as a user would, `about` is one sentence without its end.
 
-    A secret may also stand in a file that `<name>_FILE` or systemd's credentials name. `missing` says what to do
-    where there must be a value and is none. `project_key` is what it, or the file of the secret, is called in a file
-    of projects; one that `tells_projects_apart` is never another's, nor that of all.
+    A secret may also stand in a file that `<name>_FILE` or systemd's credentials name. `missing` says what to do where
+    there must be a value and is none. `project_key` is what it, or its file, is called in a file of projects.
     """
 
     name: str
@@ -45,7 +54,6 @@ class Setting(Generic[T]):
     missing: str = ""
     is_secret: bool = False
     project_key: str = ""
-    tells_projects_apart: bool = False
 
     def read(self, environment: Mapping[str, str]) -> T:
         """The value, or the default. Raises `WrongSetting` where it breaks its rule, or there is neither."""
@@ -150,7 +158,6 @@ WEBHOOK_SIGNING_SECRET = Setting(
     kind=kinds.text(),
     about="One or more signing secrets (`whsec_…`), separated by spaces",
     is_secret=True,
-    tells_projects_apart=True,
 )
 WEBHOOK_SIGNING_SECRET_FILE = Setting(
     name="WEBHOOK_SIGNING_SECRET_FILE",
@@ -158,7 +165,6 @@ WEBHOOK_SIGNING_SECRET_FILE = Setting(
     kind=kinds.text(),
     about="The same from a file, one a line; a changed file is picked up within seconds, without a restart",
     project_key="signing_secret_file",
-    tells_projects_apart=True,
 )
 WEBHOOK_DYNAMIC = Setting(
     name="WEBHOOK_DYNAMIC",
@@ -187,7 +193,6 @@ WEBHOOK_PATH = Setting(
     default="/webhooks/gemini",
     about="The path of the webhook's address",
     project_key="path",
-    tells_projects_apart=True,
 )
 WEBHOOK_TOLERANCE_SECONDS = Setting(
     name="WEBHOOK_TOLERANCE_SECONDS",
@@ -216,7 +221,6 @@ GOOGLE_API_KEY = Setting(
     kind=kinds.key(),
     about="The API key of the project that runs the batches",
     is_secret=True,
-    tells_projects_apart=True,
 )
 GEMINI_API_KEY = Setting(
     name="GEMINI_API_KEY",
@@ -226,7 +230,6 @@ GEMINI_API_KEY = Setting(
     missing="set it, or GOOGLE_API_KEY, to an API key of the project that runs the batches",
     is_secret=True,
     project_key="api_key_file",
-    tells_projects_apart=True,
 )
 GOOGLE_GEMINI_BASE_URL = Setting(
     name="GOOGLE_GEMINI_BASE_URL",
@@ -238,7 +241,7 @@ GOOGLE_GEMINI_BASE_URL = Setting(
 )
 STORAGE_URL = Setting(
     name="STORAGE_URL",
-    used_by=("work", "process", "status", "reconcile", "verify"),
+    used_by=("work", "process", "status", "reconcile", "verify", "submit", "resubmit", "batches", "export"),
     kind=kinds.text(),
     about=(
         "The bucket: `file:///srv/results`, `s3://bucket/prefix`, `gs://…`, `az://…`; credentials and endpoint as"
@@ -246,7 +249,6 @@ STORAGE_URL = Setting(
     ),
     missing="say where results go, such as file:///srv/results or s3://bucket",
     project_key="storage",
-    tells_projects_apart=True,
 )
 OUTPUTS = Setting(
     name="OUTPUTS",
@@ -300,6 +302,37 @@ PROJECTS_FILE = Setting(
     ),
     kind=kinds.text(),
     about="A file (TOML) that names several Gemini projects, each with its own path, secret, key and storage",
+)
+
+HEARTBEAT_URL = Setting(
+    name="HEARTBEAT_URL",
+    used_by=("work", "reconcile"),
+    kind=kinds.web_url(is_base=False),
+    about="Fetched after each good look at Gemini for batches that nobody told us of, as healthchecks want it",
+    is_secret=True,
+)
+NOTIFY_URL = Setting(
+    name="NOTIFY_URL",
+    project_key="notify_url",
+    used_by=("work", "process", "reconcile"),
+    kind=kinds.web_url(is_base=False),
+    about="Where each commit is told, by a signed `POST`",
+    is_secret=True,
+)
+NOTIFY_SECRET = Setting(
+    name="NOTIFY_SECRET",
+    project_key="notify_secret_file",
+    used_by=("work", "process", "reconcile"),
+    kind=kinds.signing_secret(),
+    about="What those are signed with, `whsec_…`, as Standard Webhooks says",
+    missing="set it to `whsec_` and the base64 of 24 to 64 random bytes, or leave NOTIFY_URL out",
+    is_secret=True,
+)
+METRICS_ADDRESS = Setting(
+    name="METRICS_ADDRESS",
+    used_by=("serve",),
+    kind=kinds.address(),
+    about="Where `serve` answers `/metrics`, as `host:port`, on a network that is private; without it nowhere",
 )
 
 SETTINGS: tuple[Setting[Any], ...] = tuple(
