@@ -106,7 +106,14 @@ class Webhook:
             event.batch, trigger, metadata, event=event.type[:_MAX_TYPE_CHARACTERS], delivery=delivery
         )
         outcome = await self._intake.announce(announcement)
-        logs.info(outcome.value, batch=event.batch, trigger=trigger.value, type=event.type, **self._of)
+        logs.info(
+            outcome.value,
+            batch=event.batch,
+            trigger=trigger.value,
+            type=event.type,
+            webhook_id=delivery,
+            **self._of,
+        )
         self._deliveries.announced(Delivered(outcome.value))
         return ACCEPTED if outcome is Outcome.ACCEPTED else DUPLICATE
 
@@ -196,7 +203,7 @@ async def _not_by_starlette_either(_request: Request, error: Exception) -> Respo
 def _last_resort(error: Exception) -> Response:
     """Nothing that goes wrong in here is the sender's fault: never a 500."""
     # An exception's message could quote what was sent; its type and place can't.
-    logs.error("unexpected", error=type(error).__name__, at=_place(error))
+    logs.error("unexpected", error=type(error).__name__, place=_place(error))
     return UNAVAILABLE
 
 

@@ -24,7 +24,7 @@ from receiver.protocol import MAX_INCOMPLETE_BYTES, limited_to
 from receiver.readiness import Readiness
 from workers.contract.manager import READY, STOPPING, notify
 from workers.contract.redis_address import shown
-from workers.contract.settings import PORT
+from workers.contract.settings import PORT, WrongSetting
 
 _BACKLOG = 1024
 _MAX_CONNECTIONS = 4096
@@ -48,7 +48,10 @@ def serve(host: str, port: int) -> None:
 
     Example: WEBHOOK_SIGNING_SECRET=whsec_… batch-receiver serve --host 0.0.0.0 --port 8080
     """
-    logs.configure()
+    try:
+        logs.configure()
+    except WrongSetting as error:
+        raise CannotStart(str(error)) from None
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # There is nothing to read anew yet.
     try:
         served = Projects(os.environ)

@@ -4,9 +4,8 @@ Each is tried in a process of its own, as a bucket may hang. One that is refused
 wait and don't fail, and is tried again every minute. Settings that change, a key's file among them, count at once.
 """
 
-import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -17,11 +16,11 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from workers import contract, jobs, start
-from workers.contract import Queues
+from workers.contract import Queues, logs
 from workers.errors import SettingsError, WorkerError
 from workers.settings import Settings
 
-logger = logging.getLogger("workers")
+logger = logs.named("workers")
 
 LOOK_SECONDS = 1.0
 TRY_AGAIN_SECONDS = 60.0
@@ -100,11 +99,11 @@ class Admission:
         """Whether there is one project, which no file names."""
         return self._all[0].settings.project is None
 
-    def shown(self) -> str:
+    def shown(self) -> dict[str, object]:
         """What is in force, without a secret, for a log: the settings where there is one project, else the names."""
         if self.is_one:
-            return _shown(self._all[0].settings)
-        return f"projects={','.join(str(each.project) for each in self.working)}"
+            return self._all[0].settings.shown()
+        return {"projects": _names(self.working)}
 
     def begin(self) -> None:
         """Find out who can be worked for. Raises `SettingsError` where nobody can."""
@@ -163,14 +162,14 @@ class Admission:
         self._all = [before.pop(each) if each in before else _Candidate(each) for each in now]
         for gone in before.values():
             gone.end()
-        logger.info("event=projects_read projects=%s", ",".join(str(each.project) for each in now))
+        logger.info("projects_read", projects=_names(now))
         return any(each.is_ready for each in before.values())
 
     def _complain(self, reason: str) -> None:
         """Once, not every second."""
         if reason != self._complaint:
             self._complaint = reason
-            logger.error("event=projects_broken reason=%r", reason)
+            logger.error("projects_broken", reason=reason, kept=_names(each.settings for each in self._all))
 
     def _start_trials(self) -> bool:
         """Begin those that are due. Whether anybody is let in without one."""
@@ -202,14 +201,14 @@ class Admission:
                     self._leave_out(each)
                 else:
                     working.append(each.settings)
-                    logger.info("event=project_taken_on %s", _shown(each.settings))
+                    logger.info("project_taken_on", **each.settings.shown())
                     with suppress(RedisError):
                         self._connection.delete(_left_out(self._queues(each)))
         self.working = tuple(working)
 
     def _leave_out(self, candidate: _Candidate) -> None:
         project, reason = candidate.settings.project, candidate.reason
-        logger.error("event=project_left_out project=%s reason=%r", project, reason)
+        logger.error("project_left_out", project=project, reason=reason)
         self._noted_at = float("-inf")
 
     def _note(self) -> None:
@@ -227,8 +226,8 @@ class Admission:
         return Queues(self._connection, candidate.settings.queue_prefix)
 
 
-def _shown(settings: Settings) -> str:
-    return " ".join(f"{name}={value}" for name, value in settings.shown().items())
+def _names(projects: Iterable[Settings]) -> str:
+    return ",".join(str(each.project) for each in projects)
 
 
 def left_out(queues: Queues) -> str | None:

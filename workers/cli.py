@@ -17,21 +17,23 @@ from redis.exceptions import RedisError
 from workers import notices
 from workers.bucket.probe import try_bucket
 from workers.command_line import batch_id, fail, printable, told
-from workers.contract import Announced, Announcement, Outcome, Queues, Trigger
+from workers.contract import Announced, Announcement, Outcome, Queues, Trigger, logs
 from workers.contract.history import History
+from workers.contract.settings import WrongSetting
 from workers.doubt import is_unheard_of
-from workers.errors import WorkerError
+from workers.errors import SettingsError, WorkerError
 from workers.fanout import fan_out
 from workers.jobs import prepare
 from workers.outside.posts import NotTaken
 from workers.parts import forget_split, read_part
 from workers.process import Result, Tools
 from workers.process import process as process_one
-from workers.reconcile import Report, beat, reconcile
+from workers.reconcile import beat, reconcile
 from workers.redis_connection import connect, wait_for
 from workers.settings import Settings, queue_prefix, redis_url
 from workers.showing import Bar
 from workers.summary import read_summary
+from workers.unannounced import Report
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -250,6 +252,9 @@ def _queues() -> Queues:
 
 
 def _log_lines() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        logs.configure(os.environ)
+    except WrongSetting as error:
+        raise SettingsError(str(error)) from None
     for noisy in ("rq", "rq.worker", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,6 +1,5 @@
 """What RQ runs: the order of events for each kind of job, and what is done about errors."""
 
-import logging
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -12,7 +11,8 @@ from rq.job import Job
 from workers import cost, fanout, notices, strangers, turns
 from workers.bucket.opening import open_bucket
 from workers.chronicle import Kept, count_requests
-from workers.contract import Announced, Announcement, Queues, Trigger, parse_batch_id
+from workers.contract import Announced, Announcement, Queues, Trigger, logs, parse_batch_id
+from workers.contract.history import DEFAULT_PROJECT
 from workers.errors import Unreadable, WorkerError
 from workers.gemini.access import Access
 from workers.gemini.client import Gemini
@@ -22,7 +22,7 @@ from workers.process import fan_out_part as fan_out_one
 from workers.retry import decide
 from workers.settings import Settings
 
-logger = logging.getLogger("workers")
+logger = logs.named("workers")
 
 _FOREVER = 1_000_000
 MOST_PAUSE_SECONDS = 900
@@ -76,7 +76,8 @@ def process_batch(batch: str) -> Retry | None:
     tools = replace(tools, chronicle=kept)
     try:
         step = _counted(queues, lambda: _process_until_settled(job, tools, queues, batch))
-        return _guarded(job, tools.called(batch), kept, step)
+        with logs.bound(batch=batch, project=tools.project or DEFAULT_PROJECT, job=job.id):
+            return _guarded(job, kept, step)
     finally:
         count_requests(queues, tools.gemini, tools.bucket)
 
@@ -91,11 +92,12 @@ def fan_out_part(batch: str, number: int) -> Retry | None:
         summary = fan_out_one(tools, Jobs(queues), batch, number)
         if summary is not None:
             total, revision = summary.counts.total, summary.revision
-            _log("committed", tools.called(batch), state=summary.state, total=total, revision=revision)
+            logger.info("committed", state=summary.state, total=total, revision=revision)
         notices.bring(tools.downstream, tools.bucket, queues, batch)
 
     try:
-        return _guarded(job, tools.called(batch), kept, _counted(queues, step), part=number)
+        with logs.bound(batch=batch, project=tools.project or DEFAULT_PROJECT, job=job.id, part=number):
+            return _guarded(job, kept, _counted(queues, step), part=number)
     finally:
         count_requests(queues, tools.gemini, tools.bucket)
 
@@ -103,9 +105,14 @@ def fan_out_part(batch: str, number: int) -> Retry | None:
 def tell_downstream(batch: str, revision: int) -> Retry | None:
     """Job `…-notice-<id>-r<revision>`: tried for two days; the batch is as committed with it as without."""
     job, tools, queues = _ready(batch)
+    with logs.bound(batch=batch, project=tools.project or DEFAULT_PROJECT, job=job.id):
+        return _tell(job, tools, queues, batch, revision)
+
+
+def _tell(job: Job, tools: Tools, queues: Queues, batch: str, revision: int) -> Retry | None:
+    kept = Kept(queues, batch)
     if tools.downstream is None:
         return None
-    kept = Kept(queues, batch)
     try:
         told = notices.tell(tools.downstream, tools.bucket, batch, revision)
     except WorkerError as error:
@@ -113,19 +120,14 @@ def tell_downstream(batch: str, revision: int) -> Retry | None:
         job.meta["reason"] = str(error)
         job.save_meta()  # type: ignore[no-untyped-call]
         kept.noted("not notified", reason=str(error), revision=revision)
-        _log(
-            "notify_retry",
-            tools.called(batch),
-            level=logging.WARNING,
-            seconds=seconds,
-            reason=repr(str(error)),
-        )
+        logger.warning("notify_retry", seconds=seconds, reason=str(error))
         return Retry(max=_FOREVER, interval=min(seconds, MOST_PAUSE_SECONDS))
     if told in {Told.DELIVERED, Told.GIVEN_UP}:
         kept.notified(told.value, revision)
-        level = logging.INFO if told is Told.DELIVERED else logging.ERROR
-        event = "notified" if told is Told.DELIVERED else "notify_given_up"
-        _log(event, tools.called(batch), level=level, revision=revision)
+        if told is Told.DELIVERED:
+            logger.info("notified", revision=revision)
+        else:
+            logger.error("notify_given_up", revision=revision)
     return None
 
 
@@ -167,7 +169,7 @@ def _process_until_settled(job: Job, tools: Tools, queues: Queues, batch: str) -
             kept.left_alone()
         elif result is Result.IN_PARTS:
             kept.in_parts()
-        _log(result.name.lower(), tools.called(batch), trigger=said.strongest)
+        logger.info(result.name.lower(), trigger=said.strongest)
         notices.bring(tools.downstream, tools.bucket, queues, batch)
         if queues.settle(batch, said):
             return
@@ -187,9 +189,7 @@ def _process_or_drop(tools: Tools, queues: Queues, batch: str, said: Announced) 
         return Result.LEFT_ALONE
 
 
-def _guarded(
-    job: Job, batch: str, kept: Kept, step: Callable[[], None], part: int | None = None
-) -> Retry | None:
+def _guarded(job: Job, kept: Kept, step: Callable[[], None], part: int | None = None) -> Retry | None:
     """Run a step; what can heal is tried again later, what can't fails at once, both with the reason kept."""
     try:
         step()
@@ -202,10 +202,10 @@ def _guarded(
             # RQ's own retries are for crashes.
             job.retries_left = 0
             kept.given_up(str(error), part)
-            _log("failed", batch, level=logging.ERROR, job=job.id, reason=repr(str(error)))
+            logger.error("failed", reason=str(error))  # noqa: TRY400 - RQ keeps where it was raised
             raise
         kept.retried(str(error), seconds, part)
-        _log("retry", batch, level=logging.WARNING, job=job.id, seconds=seconds, reason=repr(str(error)))
+        logger.warning("retry", seconds=seconds, reason=str(error))
         return Retry(max=_FOREVER, interval=seconds)
     return None
 
@@ -232,7 +232,3 @@ def _ready(batch: str) -> tuple[Job, Tools, Queues]:
 
 def _counted(queues: Queues, step: Callable[[], None]) -> Callable[[], None]:
     return turns.counted(queues, step) if len(_prepared) > 1 else step
-
-
-def _log(event: str, batch: str, level: int = logging.INFO, **fields: object) -> None:
-    logger.log(level, " ".join([f"event={event} batch={batch}", *(f"{k}={v}" for k, v in fields.items())]))

@@ -6,7 +6,6 @@ A child ends with its parent, so that a killed worker leaves no work-horse behin
 import contextlib
 import ctypes
 import gc
-import logging
 import os
 import signal
 import time
@@ -21,14 +20,14 @@ from rq.worker_pool import WorkerPool
 
 from workers import health, jobs, reconcile, timetable
 from workers.admission import Admission
-from workers.contract import Queues
+from workers.contract import Queues, logs
 from workers.contract.manager import ALIVE, READY, notify
 from workers.contract.redis_words import in_words
 from workers.redis_connection import connect
 from workers.settings import Settings
 from workers.worker import HEARTBEAT_SECONDS, BatchWorker, OwnJob, OwnQueue
 
-logger = logging.getLogger("workers")
+logger = logs.named("workers")
 
 COMPLAINT_SECONDS = 60
 RECONCILE_MOST_SECONDS = 3600
@@ -107,19 +106,19 @@ class Pool(WorkerPool):
             self._reconciling.pop(prefix, None)
             return False
         if time.monotonic() - began_at > RECONCILE_MOST_SECONDS:
-            logger.error("event=reconcile_failed reason=%r", "it did not end within an hour")
+            logger.error("reconcile_failed", reason="it did not end within an hour")
             process.kill()
         return True
 
     def _complain(self, reason: str) -> None:
         if time.monotonic() - self._complained_at > COMPLAINT_SECONDS:
-            logger.error("event=reconcile_failed reason=%r", reason)
+            logger.error("reconcile_failed", reason=reason)
             self._complained_at = time.monotonic()
 
     def start_workers(self, *args: Any, **kwargs: Any) -> None:
         # RQ installs them only afterwards, and a signal in between would end the pool at once.
         self._install_signal_handlers()  # type: ignore[no-untyped-call]
-        logger.info("event=started workers=%d %s", self.num_workers, self.projects.shown())
+        logger.info("started", workers=self.num_workers, **self.projects.shown())
         super().start_workers(*args, **kwargs)
         notify(READY)
         if self.status == self.Status.STOPPED:

@@ -43,10 +43,6 @@ class Tools:
     chronicle: Chronicle = field(default_factory=Chronicle, compare=False)
     project: str | None = None
 
-    def called(self, batch: str) -> str:
-        """A batch as people write it: with its project, where there are several."""
-        return f"{self.project}/{batch}" if self.project else batch
-
     def wants(self, batch: Batch) -> bool:
         """Whether a batch of this display name is ours to process."""
         return fnmatch.fnmatchcase(batch.display_name or "", self.display_name)

@@ -1,5 +1,6 @@
 """What `status` and `process` show a person: tables that fit the terminal, and a bar while work goes on."""
 
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -95,6 +96,8 @@ def show_overview(found: dict[str, Any]) -> None:
 
 def watch(look: Callable[[], dict[str, Any]], show: Callable[[dict[str, Any]], None]) -> None:
     """Show what there is again and again until Ctrl-C, on a cleared terminal."""
+    # A shell that starts a command in the background has it ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         while True:
             found = look()

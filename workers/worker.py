@@ -5,7 +5,6 @@
 """
 
 import contextlib
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -20,9 +19,9 @@ from rq.serializers import JSONSerializer
 
 from workers import contract, jobs, turns
 from workers.chronicle import Kept
-from workers.contract import Queues
+from workers.contract import Queues, logs
 
-logger = logging.getLogger("workers")
+logger = logs.named("workers")
 
 MONITORING_SECONDS = 5
 HEARTBEAT_SECONDS = 20
@@ -140,7 +139,7 @@ class BatchWorker(Worker):
 
     def _hand_back(self) -> None:
         if self.horse_pid:
-            logger.warning("event=handed_back job=%s", self.get_current_job_id())
+            logger.warning("handed_back", job=self.get_current_job_id())
             self._handed_back = True
             self.kill_horse()
 
@@ -235,7 +234,7 @@ def requeue_orphans(queues: Queues, now: float | None = None) -> list[str]:
             connection.hset(marks, job_id, str(now))
         elif abs(now - seen[job_id]) >= ORPHAN_SECONDS and connection.hdel(marks, job_id):
             homes[origin].enqueue_job(OwnJob.fetch(job_id, connection=connection, serializer=JSONSerializer))
-            logger.warning("event=orphan_requeued job=%s", job_id)
+            logger.warning("orphan_requeued", job=job_id)
             put_back.append(job_id)
     return put_back
 

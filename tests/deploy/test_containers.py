@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -29,14 +30,16 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack() -> Iterator[Stack]:
     choose("previous")
-    stack = Stack(tmp_path_factory.mktemp("stack"), COMPOSE)
-    try:
-        stack.up(PREVIOUS)
-        yield stack
-    finally:
-        stack.remove()
+    # Not below pytest's own folder, which another session may tidy up.
+    with tempfile.TemporaryDirectory() as folder:
+        stack = Stack(Path(folder), COMPOSE)
+        try:
+            stack.up(PREVIOUS)
+            yield stack
+        finally:
+            stack.remove()
 
 
 def test_what_the_previous_version_took_the_next_one_commits(stack: Stack) -> None:

@@ -278,7 +278,7 @@ FANOUT_CONCURRENCY = Setting(
     name="FANOUT_CONCURRENCY",
     used_by=("work", "process"),
     kind=kinds.whole(least=1),
-    about="Objects that a job writes into a store at the same time, without it 32; a folder's files come one by one",
+    about="Objects that a job writes into a store at the same time, without it 64; a folder's files come one by one",
 )
 RECONCILE_INTERVAL_SECONDS = Setting(
     name="RECONCILE_INTERVAL_SECONDS",
@@ -304,6 +304,13 @@ PROJECTS_FILE = Setting(
     about="A file (TOML) that names several Gemini projects, each with its own path, secret, key and storage",
 )
 
+LOG_FORMAT = Setting(
+    name="LOG_FORMAT",
+    used_by=("serve", "work"),
+    kind=kinds.one_of("auto", "json", "text"),
+    default="auto",
+    about="How log lines are written: `json`, `text`, or `auto`, which is text on a terminal and JSON elsewhere",
+)
 HEARTBEAT_URL = Setting(
     name="HEARTBEAT_URL",
     used_by=("work", "reconcile"),
