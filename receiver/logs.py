@@ -40,9 +40,17 @@ def error(event: str, **fields: object) -> None:
 class Flood:
     """One event that strangers can cause: written at once, then at most once an interval, counted by reason."""
 
-    def __init__(self, event: str, level: int = logging.WARNING, *, interval_seconds: float = 1.0) -> None:
+    def __init__(
+        self,
+        event: str,
+        level: int = logging.WARNING,
+        *,
+        interval_seconds: float = 1.0,
+        project: str | None = None,
+    ) -> None:
         self._event = event
         self._level = level
+        self._of = {"project": project} if project else {}
         self._interval_seconds = interval_seconds
         self._unsaid: Counter[str] = Counter()
         self._window: asyncio.TimerHandle | None = None
@@ -63,6 +71,6 @@ class Flood:
         reasons = {"reason": first[0]}
         if more:
             reasons = {"reasons": ", ".join(f"{reason}: {count}" for reason, count in (first, *more))}
-        _told.log(self._level, self._event, count=self._unsaid.total(), **reasons)
+        _told.log(self._level, self._event, count=self._unsaid.total(), **reasons, **self._of)
         self._unsaid.clear()
         self._window = asyncio.get_running_loop().call_later(self._interval_seconds, self._say)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from rq import Retry, get_current_job
 from rq.job import Job
 
-from workers import cost, fanout, notices, strangers
+from workers import cost, fanout, notices, strangers, turns
 from workers.bucket.opening import open_bucket
 from workers.chronicle import Kept, count_requests
 from workers.contract import Announced, Announcement, Queues, Trigger, logs, parse_batch_id
@@ -27,16 +27,16 @@ logger = logs.named("workers")
 _FOREVER = 1_000_000
 MOST_PAUSE_SECONDS = 900
 """Between two tries to tell of a commit."""
-_prepared: tuple[Tools, str] | None = None
+_prepared: dict[str, Tools] = {}
+"""By prefix: one a project."""
 
 
 def prepare(settings: Settings) -> Tools:
-    """Build what the jobs need. Called before the fork, so that no job pays for imports or a TLS context.
+    """Build what the jobs of a project need. Called before the fork, so that none pays for imports or a TLS context.
 
     Raises:
         SettingsError: a setting asks for what is not there.
     """
-    global _prepared  # noqa: PLW0603
     fanout.prepare(settings.outputs)
     cost.is_there()
     tools = Tools(
@@ -48,10 +48,18 @@ def prepare(settings: Settings) -> Tools:
         part_bytes=settings.part_bytes,
         display_name=settings.display_name,
         reenable_webhooks=settings.reconcile_reenable,
+        project=settings.project,
         downstream=downstream_of(settings),
     )
-    _prepared = tools, settings.queue_prefix
+    _prepared[settings.queue_prefix] = tools
     return tools
+
+
+def forget_prepared() -> None:
+    """The projects are to be prepared anew."""
+    for tools in _prepared.values():
+        tools.gemini.close()
+    _prepared.clear()
 
 
 def downstream_of(settings: Settings) -> Downstream | None:
@@ -67,8 +75,9 @@ def process_batch(batch: str) -> Retry | None:
     kept = Kept(queues, batch)
     tools = replace(tools, chronicle=kept)
     try:
-        with logs.bound(batch=batch, project=DEFAULT_PROJECT, job=job.id):
-            return _guarded(job, kept, lambda: _process_until_settled(job, tools, queues, batch))
+        step = _counted(queues, lambda: _process_until_settled(job, tools, queues, batch))
+        with logs.bound(batch=batch, project=tools.project or DEFAULT_PROJECT, job=job.id):
+            return _guarded(job, kept, step)
     finally:
         count_requests(queues, tools.gemini, tools.bucket)
 
@@ -87,8 +96,8 @@ def fan_out_part(batch: str, number: int) -> Retry | None:
         notices.bring(tools.downstream, tools.bucket, queues, batch)
 
     try:
-        with logs.bound(batch=batch, project=DEFAULT_PROJECT, job=job.id, part=number):
-            return _guarded(job, kept, step, part=number)
+        with logs.bound(batch=batch, project=tools.project or DEFAULT_PROJECT, job=job.id, part=number):
+            return _guarded(job, kept, _counted(queues, step), part=number)
     finally:
         count_requests(queues, tools.gemini, tools.bucket)
 
@@ -96,7 +105,7 @@ def fan_out_part(batch: str, number: int) -> Retry | None:
 def tell_downstream(batch: str, revision: int) -> Retry | None:
     """Job `…-notice-<id>-r<revision>`: tried for two days; the batch is as committed with it as without."""
     job, tools, queues = _ready(batch)
-    with logs.bound(batch=batch, project=DEFAULT_PROJECT, job=job.id):
+    with logs.bound(batch=batch, project=tools.project or DEFAULT_PROJECT, job=job.id):
         return _tell(job, tools, queues, batch, revision)
 
 
@@ -209,9 +218,17 @@ def _ready(batch: str) -> tuple[Job, Tools, Queues]:
         # Whoever can write to Redis must not choose the path of a request with our key.
         job.retries_left = 0
         raise RuntimeError("the job names no batch")
-    if _prepared is None:
-        prepare(Settings.load(os.environ))
-    if _prepared is None:
-        raise AssertionError
-    tools, prefix = _prepared
-    return job, tools, Queues(job.connection, prefix)
+    if not _prepared:
+        for settings in Settings.load_all(os.environ):
+            prepare(settings)
+    for prefix, tools in _prepared.items():
+        queues = Queues(job.connection, prefix)
+        # By the job's id alone: whatever else a record says, a project's key is used for its own batches only.
+        if batch in {queues.batch_of(job.id), queues.batch_of_notice(job.id)}:
+            return job, tools, queues
+    job.retries_left = 0
+    raise RuntimeError("the job is of no project that is worked for")
+
+
+def _counted(queues: Queues, step: Callable[[], None]) -> Callable[[], None]:
+    return turns.counted(queues, step) if len(_prepared) > 1 else step

@@ -94,6 +94,11 @@ class Queues:
         found = self._job_id.fullmatch(job_id)
         return parse_batch_id(found["whole"] or found["cut"]) if found else None
 
+    def batch_of_notice(self, job_id: str) -> str | None:
+        """The batch whose commit a job tells of; None where it tells of none."""
+        found = re.fullmatch(rf"{re.escape(self.prefix)}-notice-(.+)-r[0-9]+", job_id, re.DOTALL)
+        return parse_batch_id(found[1]) if found else None
+
     def is_batch_job(self, job_id: str) -> bool:
         """Whether it is the job that looks at a batch, and not one of a part."""
         return job_id.startswith(self.batch_job_id(""))
