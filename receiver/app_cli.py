@@ -23,8 +23,8 @@ from receiver.intake import Intake, announce_with, connect
 from receiver.keyring import Keyring
 from receiver.protocol import MAX_INCOMPLETE_BYTES, limited_to
 from receiver.readiness import Readiness
+from workers.contract.kinds import shown
 from workers.contract.manager import READY, STOPPING, notify
-from workers.contract.redis_address import shown
 from workers.contract.settings import PORT, WrongSetting
 
 _BACKLOG = 1024

@@ -6,7 +6,7 @@ from importlib import metadata
 from typing import Self, TypeVar
 
 from workers.contract import settings as declared
-from workers.contract.redis_address import shown
+from workers.contract.kinds import shown
 from workers.contract.settings import Setting, WrongSetting
 from workers.errors import SettingsError
 from workers.gemini.access import Secret
