@@ -6,8 +6,9 @@ import httpx
 import pytest
 
 from workers.contract import kinds, settings
+from workers.contract.declaring import Setting, WrongSetting
 from workers.contract.kinds import Kind, is_https_or_loopback
-from workers.contract.settings import SETTINGS, Setting, WrongSetting
+from workers.contract.settings import SETTINGS
 
 
 def alike(word: str) -> list[Setting[Any]]:

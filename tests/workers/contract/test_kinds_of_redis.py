@@ -2,7 +2,8 @@
 
 import pytest
 
-from workers.contract.redis_address import Followed, parse, shown
+from workers.contract.kinds import Followed, shown
+from workers.contract.kinds import parse_redis as parse
 from workers.contract.redis_client import Replicas, open_client, replicas_wanted
 
 
