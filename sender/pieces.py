@@ -14,6 +14,7 @@ from sender.lines import blocks
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket
 from workers.contract import submissions
+from workers.errors import Incomplete
 from workers.results.keys import DIGEST_BYTES
 
 _CHUNK = 1 << 20
@@ -43,12 +44,20 @@ class Piece:
     def size(self) -> int:
         return self.span.end - self.span.start
 
-    def chunks(self, start: int = 0) -> Iterator[bytes]:
-        """Its bytes from `start` on. Raises `OSError`."""
+    def chunks(self, start: int = 0, size: int | None = None) -> Iterator[bytes]:
+        """Its bytes from `start` on, all or so many.
+
+        Raises:
+            Incomplete: the file is shorter than it was.
+            OSError: it can't be read.
+        """
         with self.path.open("rb") as file:
             file.seek(self.span.start + start)
-            left = self.size - start
-            while left and (chunk := file.read(min(_CHUNK, left))):
+            left = self.size - start if size is None else size
+            while left:
+                chunk = file.read(min(_CHUNK, left))
+                if not chunk:
+                    raise Incomplete(f"{self.path} is shorter than it was; submit it once more.")
                 left -= len(chunk)
                 yield chunk
 

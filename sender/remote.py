@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from workers.contract import parse_batch_id
-from workers.errors import GeminiUnavailable, Permanent, WorkerError
+from workers.errors import GeminiUnavailable, KeyRefused, Permanent, WorkerError
 from workers.gemini.batches import Batch, parse_batch, timestamp
 from workers.gemini.client import Gemini
 from workers.gemini.http import Exchanged
@@ -36,6 +36,7 @@ class Uploaded(msgspec.Struct, rename="camel"):
     name: str = ""
     size_bytes: str = ""
     sha256_hash: str = ""
+    state: str = ""
 
     def is_other_than(self, size: int, sha256: str) -> bool:
         """Whether it is known to hold other bytes. The hash is the base64 of its hexadecimal digits, or of itself."""
@@ -107,13 +108,24 @@ class Remote:
         """How far an upload is. Raises `UploadGone`."""
         return self._continue(address, {"x-goog-upload-command": "query"}, b"")
 
-    def upload(self, address: str, offset: int, data: bytes, *, is_last: bool) -> Progress:
-        """Send the bytes at `offset`. Raises `UploadGone`; `GeminiUnavailable` where it is not known what arrived."""
-        command = "upload, finalize" if is_last else "upload"
-        headers = {"x-goog-upload-command": command, "x-goog-upload-offset": str(offset)}
-        return self._continue(address, headers, data)
+    def upload(
+        self, address: str, offset: int, size: int, pieces: Iterator[bytes], *, is_last: bool
+    ) -> Progress:
+        """Send the `size` bytes at `offset`, as they come.
 
-    def _continue(self, address: str, headers: dict[str, str], data: bytes) -> Progress:
+        Raises:
+            UploadGone: it is known no more.
+            GeminiUnavailable: what arrived is not known.
+        """
+        headers = {
+            "x-goog-upload-command": "upload, finalize" if is_last else "upload",
+            "x-goog-upload-offset": str(offset),
+            "content-length": str(size),
+        }
+        # A request is kept until the collector comes by: of its body only an iterator is.
+        return self._continue(address, headers, pieces)
+
+    def _continue(self, address: str, headers: dict[str, str], data: bytes | Iterator[bytes]) -> Progress:
         answer = self._http.exchange("POST", address, About.UPLOAD, headers=headers, content=data)
         if answer.status in {404, 410}:
             raise UploadGone("Gemini knows the upload no more; it begins anew.")
@@ -126,11 +138,18 @@ class Remote:
         )
 
     def file(self, file: str) -> Uploaded | None:
-        """The uploaded file files/`file`, or None. 403 is what the Files API says of what is not there."""
+        """The uploaded file files/`file`, or None. 403 is what the Files API says of what is not there.
+
+        Raises:
+            GeminiUnavailable: it is there, and not ready yet.
+        """
         answer = self._http.exchange("GET", f"/v1beta/files/{file}", About.UPLOAD)
-        if answer.status in {403, 404}:
+        if answer.status in {403, 404} and not isinstance(answer.error, KeyRefused):
             return None
-        return _decoded(_good(answer), Uploaded)
+        found = _decoded(_good(answer), Uploaded)
+        if found.state == "PROCESSING":
+            raise GeminiUnavailable("Gemini still processes the uploaded file: try again.")
+        return found
 
     def create(self, model: str, job: dict[str, Any] | bytes, *, embeddings: bool) -> str:
         """Create a batch: one call, never repeated here. Its id.

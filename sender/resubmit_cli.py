@@ -18,7 +18,7 @@ from sender.resubmission import Chosen, Wanted, choose
 from sender.results import commit_of
 from sender.settings import Settings
 from sender.submission import SETTLE_SECONDS
-from sender.submit_cli import Request, Submitted, submit_all
+from sender.submit_cli import Request, Submitted, model_name, submit_all
 from sender.watching import watch
 from workers.bucket.protocol import Bucket
 from workers.gemini.client import Gemini
@@ -54,7 +54,7 @@ class Resubmitted(msgspec.Struct, frozen=True):
     type=click.IntRange(min=2),
     help="In how many batches a request may be.",
 )
-@click.option("--model", help="Another model than before.")
+@click.option("--model", callback=model_name, help="Another model than before.")
 @click.option(
     "--embeddings", is_flag=True, help="The requests are for embeddings; known of what `submit` made."
 )

@@ -1,6 +1,7 @@
 """The command `submit`."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -47,6 +48,13 @@ class SubmittedAll(msgspec.Struct, frozen=True):
     batches: list[Submitted]
 
 
+def model_name(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """A model's name. Raises `click.BadParameter`."""
+    if value is not None and not re.fullmatch(r"(?:models/)?[A-Za-z0-9._-]{1,128}", value):
+        raise click.BadParameter(f"{value!r} is no model's name, such as gemini-3.5-flash.")
+    return value
+
+
 def pair(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     """KEY=VALUE, several times. Raises `click.BadParameter`."""
     del context, parameter
@@ -61,7 +69,7 @@ def pair(context: click.Context, parameter: click.Parameter, values: tuple[str, 
 
 @click.command(epilog="Example: batch-receiver submit requests.jsonl --model gemini-3.5-flash --wait")
 @click.argument("files", nargs=-1, required=True, type=EXISTING_FILE, metavar="FILE...")
-@click.option("--model", required=True, help=_MODEL)
+@click.option("--model", required=True, callback=model_name, help=_MODEL)
 @click.option("--embeddings", is_flag=True, help="The requests are for embeddings.")
 @click.option(
     "--openai", is_flag=True, help="The lines are the OpenAI layer's: custom_id, method, url, body."

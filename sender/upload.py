@@ -71,14 +71,17 @@ class Upload:
     def _anew(self) -> int:
         """A new upload. Each one makes a file of a name of its own, so that none is taken for another."""
         record = self._held.record
-        file = f"sub-{self._held.name}" + (f"-{record.uploads}" if record.uploads else "")
-        address = patiently(lambda: self._remote.start_upload(file, record.display_name, self._piece.size))
+        number = record.uploads
+
+        def start() -> tuple[str, str]:
+            nonlocal number
+            file = f"sub-{self._held.name}" + (f"-{number}" if number else "")
+            number += 1
+            return file, self._remote.start_upload(file, record.display_name, self._piece.size)
+
+        file, address = patiently(start)
         self._held.change(
-            state=State.RESERVED,
-            upload=address,
-            upload_file=file,
-            uploads=record.uploads + 1,
-            uploaded_at=None,
+            state=State.RESERVED, upload=address, upload_file=file, uploads=number, uploaded_at=None
         )
         return 0
 
@@ -96,18 +99,12 @@ class Upload:
 
     def _send(self, offset: int) -> Progress:
         """The next chunk, of which the answer says how far it came."""
-        data = bytearray()
-        for chunk in self._piece.chunks(offset):
-            data += chunk
-            if len(data) >= CHUNK_BYTES:
-                break
-        data = data[:CHUNK_BYTES]
-        is_last = offset + len(data) >= self._piece.size
-        if not is_last and len(data) < CHUNK_BYTES:
-            raise Incomplete(f"{self._piece.path} is shorter than it was; submit it once more.")
-        progress = self._remote.upload(self._held.record.upload or "", offset, bytes(data), is_last=is_last)
+        size = min(CHUNK_BYTES, self._piece.size - offset)
+        is_last = offset + size >= self._piece.size
+        pieces = self._piece.chunks(offset, size)
+        progress = self._remote.upload(self._held.record.upload or "", offset, size, pieces, is_last=is_last)
         if progress.received is None and not progress.is_final:
-            return Progress(offset + len(data), is_final=is_last)
+            return Progress(offset + size, is_final=is_last)
         return progress
 
     def _is_there(self) -> bool:

@@ -18,8 +18,9 @@ from sender.remote import Remote
 from sender.submission import Submission
 from tests.sender.conftest import MODEL, Sender, request_line, write_lines
 from tests.support.cutting import Cut, Cutting, cutting
+from tests.workers.gemini.asking import traced
 from workers.bucket.protocol import Bucket
-from workers.errors import WorkerError
+from workers.errors import Incomplete, WorkerError
 from workers.gemini.access import Access, Secret
 from workers.gemini.client import Gemini
 
@@ -136,6 +137,41 @@ def test_an_upload_goes_on_where_it_broke_off(
     assert file["sizeBytes"] == str(path.stat().st_size)
     assert (record.upload_file, record.uploads) == (file["name"].removeprefix("files/"), 1)
     assert len(sender.batches()) == 1
+
+
+def test_an_upload_takes_no_memory_that_grows_with_the_file(sender: Sender, tmp_path: Path) -> None:
+    path = write_lines(
+        tmp_path / "r.jsonl", (request_line(f"k{number}", "x" * 100_000) for number in range(480))
+    )
+
+    with traced() as memory:
+        submitted(sender, sender.gemini.url, path)
+        _, peak = memory()
+
+    assert path.stat().st_size > 45 << 20
+    assert peak < upload.CHUNK_BYTES
+
+
+def test_of_a_file_that_changed_while_it_was_uploaded_no_batch_is_made(
+    sender: Sender, tmp_path: Path
+) -> None:
+    path = write_lines(tmp_path / "r.jsonl", [request_line("a")])
+    changed = path.read_bytes().replace(b"blue", b"pink")
+
+    def change(line: str, _request: bytes) -> Cut | None:
+        if "POST /upload/v1beta/files HTTP" in line:
+            path.write_bytes(changed)
+        return None
+
+    with (
+        cutting(sender.gemini.url) as between,
+        closing(Gemini(Access(between.url, Secret(sender.gemini.api_key)))) as gemini,
+    ):
+        between.cut = change
+        with pytest.raises(Incomplete, match="was it changed"):
+            submit(Remote(gemini), sender.bucket, path, inline=False)
+
+    assert sender.batches() == []
 
 
 class Killed:

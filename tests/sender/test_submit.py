@@ -284,6 +284,41 @@ def test_no_key_is_in_the_bucket(sender: Sender, requests_file: Path) -> None:
         assert not path.is_file() or sender.gemini.api_key.encode() not in path.read_bytes()
 
 
+def test_a_refused_key_is_not_taken_for_a_file_that_is_gone(sender: Sender, requests_file: Path) -> None:
+    sender.gemini.fault("status", "GET /v1beta/files/", times=1, text="leaked")
+
+    assert "refused the API key" in sender.submit(requests_file, code=1).err
+
+    sender.submit(requests_file)
+    assert len(sender.batches()) == len(sender.files()) == 1
+
+
+def test_a_name_that_is_no_models_is_wrong_usage(sender: Sender, requests_file: Path) -> None:
+    ended = sender.run("submit", "--model", "../files/abc", requests_file, code=2)
+
+    assert "is no model's name" in ended.err
+
+
+def test_each_of_several_projects_has_its_own_records(
+    sender: Sender, requests_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text(sender.gemini.api_key)
+    tables = [
+        f'[projects.{name}]\npath = "/{name}"\napi_key_file = "key"\nstorage = "{(tmp_path / name).as_uri()}"\n'
+        for name in ("search", "ads")
+    ]
+    (tmp_path / "projects.toml").write_text("\n".join(tables))
+    env = {"PROJECTS_FILE": str(tmp_path / "projects.toml"), "GEMINI_API_KEY": "", "STORAGE_URL": ""}
+
+    assert "Say --project NAME" in sender.submit(requests_file, code=2, **env).err
+    for name in ("search", "ads"):
+        sender.submit(requests_file, "--project", name, **env)
+        assert len(list((tmp_path / name / "_submitted").glob("*.json"))) == 1
+    assert len(sender.batches()) == 2
+    shown = sender.run("batches", "list", "--project", "ads", "--json", **env).json["batches"]
+    assert len(shown) == 2
+
+
 def test_it_needs_a_bucket_and_a_key(sender: Sender, requests_file: Path) -> None:
     assert "STORAGE_URL is not set" in sender.submit(requests_file, code=2, STORAGE_URL="").err
     assert "GEMINI_API_KEY is not set" in sender.submit(requests_file, code=2, GEMINI_API_KEY="").err
