@@ -8,7 +8,7 @@ from receiver.errors import SettingsError
 from receiver.signatures import SigningSecret, parse_secrets
 from workers.contract import projects
 from workers.contract import settings as declared
-from workers.contract.kinds import Address
+from workers.contract.setting.kinds import Address
 from workers.contract.settings import WrongSetting
 
 

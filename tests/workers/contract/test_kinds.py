@@ -5,8 +5,9 @@ from typing import Any
 import httpx
 import pytest
 
-from workers.contract import kinds, settings
-from workers.contract.kinds import Kind, is_https_or_loopback
+from workers.contract import settings
+from workers.contract.setting import kinds
+from workers.contract.setting.kinds import Kind, is_https_or_loopback
 from workers.contract.settings import SETTINGS, Setting, WrongSetting
 
 
