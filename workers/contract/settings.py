@@ -189,7 +189,7 @@ PROJECTS_FILE = Setting(
     name="PROJECTS_FILE",
     used_by=(
         *("serve", "work", "process", "replay", "forget", "status", "reconcile", "verify"),
-        *("register", "webhooks"),
+        *("register", "webhooks", "submit", "resubmit", "batches", "export"),
     ),
     kind=kinds.text(),
     about="A file (TOML) that names several Gemini projects, each with its own path, secret, key and storage",
