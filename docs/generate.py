@@ -16,7 +16,7 @@ from docs.columns import MEANINGS
 from emulator.errors import REFUSALS, refusal
 from emulator.faults import KINDS
 from receiver.cli import main as command_line
-from workers.contract.declaring import CREDENTIALS
+from workers.contract.setting.reading import CREDENTIALS
 from workers.contract.settings import SETTINGS
 from workers.dataset import SCHEMA
 

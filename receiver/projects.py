@@ -18,8 +18,8 @@ from receiver.intake import Intake, announce_with, connect
 from receiver.keyring import Keyring
 from receiver.settings import Settings, load_all
 from receiver.signatures import Verify
-from workers.contract.declaring import WrongSetting
 from workers.contract.projects import DEFAULT, read
+from workers.contract.setting.reading import WrongSetting
 from workers.contract.settings import PROJECTS_FILE
 
 LOOK_SECONDS = 1.0

@@ -8,8 +8,8 @@ from receiver.errors import SettingsError
 from receiver.signatures import SigningSecret, parse_secrets
 from workers.contract import projects
 from workers.contract import settings as declared
-from workers.contract.declaring import PROJECT, WrongSetting
-from workers.contract.kinds import Address
+from workers.contract.setting.kinds import Address
+from workers.contract.setting.reading import PROJECT, WrongSetting
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from receiver import settings as receiver_settings
 from receiver.cli import main
 from tests.support.compose import read_yaml
 from tests.support.processes import ROOT
-from workers.contract.declaring import CREDENTIALS
+from workers.contract.setting.reading import CREDENTIALS
 from workers.contract.settings import SETTINGS
 from workers.settings import Settings as WorkerSettings
 

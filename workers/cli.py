@@ -18,8 +18,8 @@ from workers import notices
 from workers.bucket.probe import try_bucket
 from workers.command_line import batch_id, fail, printable, told
 from workers.contract import Announced, Announcement, Outcome, Queues, Trigger, logs
-from workers.contract.declaring import WrongSetting
 from workers.contract.history import History
+from workers.contract.setting.reading import WrongSetting
 from workers.doubt import is_unheard_of
 from workers.errors import SettingsError, WorkerError
 from workers.fanout import fan_out

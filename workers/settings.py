@@ -7,9 +7,9 @@ from typing import Self, TypeVar
 
 from workers.contract import projects
 from workers.contract import settings as declared
-from workers.contract.declaring import PROJECT, Setting, WrongSetting
-from workers.contract.kinds import shown
 from workers.contract.projects import Project
+from workers.contract.setting.kinds import shown
+from workers.contract.setting.reading import PROJECT, Setting, WrongSetting
 from workers.errors import SettingsError
 from workers.gemini.access import Secret
 

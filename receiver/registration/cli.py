@@ -31,7 +31,7 @@ from receiver.registration.subscription import (
     subscribe,
     wrong_with_event,
 )
-from workers.contract.kinds import is_https_or_loopback
+from workers.contract.setting.kinds import is_https_or_loopback
 from workers.contract.settings import WEBHOOK_PATH
 from workers.gemini.access import Access, Secret
 from workers.gemini.client import Gemini, KeyRefused, WorkerError

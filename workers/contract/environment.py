@@ -12,8 +12,8 @@ from difflib import SequenceMatcher
 from io import StringIO
 from pathlib import Path
 
-from workers.contract.declaring import CREDENTIALS, WrongSetting, read_secret
 from workers.contract.projects import OWN
+from workers.contract.setting.reading import CREDENTIALS, WrongSetting, read_secret
 from workers.contract.settings import GEMINI_API_KEY, GOOGLE_API_KEY, PROJECTS_FILE, SETTINGS, used_by
 
 READY = "READY=1"

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from workers.contract.announcements import parse_batch_id
-from workers.contract.declaring import CREDENTIALS, PROJECT, Setting, WrongSetting
+from workers.contract.setting.reading import CREDENTIALS, PROJECT, Setting, WrongSetting
 from workers.contract.settings import (
     GEMINI_API_KEY,
     GOOGLE_API_KEY,

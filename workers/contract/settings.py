@@ -7,8 +7,8 @@ environment come from here. `SETTINGS` has all of them, in the order in which th
 from collections.abc import Mapping
 from typing import Any
 
-from workers.contract import kinds
-from workers.contract.declaring import Setting
+from workers.contract.setting import kinds
+from workers.contract.setting.reading import Setting
 
 _KEY_IS_READ_BY = (
     "work",
@@ -21,7 +21,6 @@ _KEY_IS_READ_BY = (
     "resubmit",
     "batches",
 )
-
 
 REDIS_URL = Setting(
     name="REDIS_URL",

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.contract.declaring import WrongSetting
 from workers.contract.environment import credentials, parse, read, slips
+from workers.contract.setting.reading import WrongSetting
 from workers.contract.settings import SETTINGS
 
 # What platforms, tools and other programs set beside ours.

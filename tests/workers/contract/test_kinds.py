@@ -5,9 +5,10 @@ from typing import Any
 import httpx
 import pytest
 
-from workers.contract import kinds, settings
-from workers.contract.declaring import Setting, WrongSetting
-from workers.contract.kinds import Kind, is_https_or_loopback
+from workers.contract import settings
+from workers.contract.setting import kinds
+from workers.contract.setting.kinds import Kind, is_https_or_loopback
+from workers.contract.setting.reading import Setting, WrongSetting
 from workers.contract.settings import SETTINGS
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.support.deployment import Deployment, result_line
 from tests.support.processes import ROOT
 from workers.contract import logs
-from workers.contract.declaring import WrongSetting
+from workers.contract.setting.reading import WrongSetting
 
 
 class Written:

@@ -4,9 +4,9 @@ import pytest
 import redis
 
 from workers.contract.announcements import Announcement, Trigger
-from workers.contract.declaring import CREDENTIALS, WrongSetting
 from workers.contract.projects import DEFAULT, NotClear, Project, choose, load
 from workers.contract.queues import Queues
+from workers.contract.setting.reading import CREDENTIALS, WrongSetting
 from workers.contract.settings import (
     BATCH_DISPLAY_NAME,
     GEMINI_API_KEY,

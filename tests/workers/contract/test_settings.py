@@ -8,7 +8,7 @@ import pytest
 from receiver.cli import COMMANDS
 from tests.support.processes import ROOT
 from workers.contract import settings
-from workers.contract.declaring import Setting, WrongSetting
+from workers.contract.setting.reading import Setting, WrongSetting
 from workers.contract.settings import SETTINGS, api_key, used_by
 
 SECRET = "redis://:hunter2@127.0.0.1/0"

@@ -1,11 +1,11 @@
-"""How a setting is declared: its name, who reads it, what it may be, its default; and where its value stands."""
+"""A setting: where it is found, what it is called, and what is said where it is missing or wrong."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from workers.contract.kinds import Kind
+from workers.contract.setting.kinds import Kind
 
 T = TypeVar("T")
 
