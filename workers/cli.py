@@ -18,6 +18,7 @@ from rich.table import Table
 from workers import health as health_of
 from workers import status as status_of
 from workers.bucket.opening import open_bucket
+from workers.bucket.probe import try_bucket
 from workers.command_line import batch_id, fail, printable, told
 from workers.contract import Announced, Announcement, Outcome, Queues, Trigger
 from workers.fanout import fan_out
@@ -73,7 +74,10 @@ def process(batch: str, *, as_json: bool) -> None:
     """Process one batch here and now, in the foreground, without Redis or workers."""
     batch = batch_id(batch)
     with told():
-        tools = prepare(Settings.load(os.environ))
+        settings = Settings.load(os.environ)
+        for remark in try_bucket(settings.storage_url, os.environ):
+            click.echo(f"Warning: {printable(remark)}", err=True)
+        tools = prepare(settings)
         with closing(tools.gemini), _progress() as progress:
             said = Announced(frozenset({Trigger.PROCESS}), 1, None)
             result = process_one(tools, _Here(tools, progress), batch, said)

@@ -29,6 +29,9 @@ CREATED_WITHIN_SECONDS = 5 * 86400
 LONG_LOOK_SECONDS = 86400
 """How often all batches are looked at whose results can still be there."""
 
+# Longer than a look at the bucket takes, and than clocks may differ.
+_TRIAL_SECONDS = 3600
+
 _GROUP = 100
 _LOOKS_AT_ONCE = 8
 _TROUBLES = 20
@@ -220,12 +223,17 @@ def _failed_for_good(queues: Queues) -> set[str]:
 
 
 def _sweep(tools: Tools, queues: Queues, report: Report) -> None:
-    """Remove what a crash left in `_work/` of batches that are committed."""
-    begun = {name.split("/")[1] for name, _ in tools.bucket.list(layout.WORK)}
+    """Remove what a crash left in `_work/`: of batches that are committed, and of looks at the bucket."""
+    names = [name for name, _ in tools.bucket.list(layout.WORK)]
+    begun = {name.split("/")[1] for name in names}
     for batch in sorted(name for name in begun if parse_batch_id(name)):
         _standing_alone(
             report, f"tidying up after {batch}", partial(_sweep_one, tools, queues, report, batch)
         )
+    for folder, began in sorted({found for found in map(layout.trial_of, names) if found}):
+        if queues.now() - began > _TRIAL_SECONDS:
+            tools.bucket.delete_tree(folder)
+            report.swept += 1
     tools.bucket.sweep_staging()
 
 

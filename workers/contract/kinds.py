@@ -7,9 +7,10 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
+from workers.contract import redis_address
+
 T = TypeVar("T")
 
-_REDIS_SCHEMES = frozenset({"redis", "rediss", "unix"})
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _SIZE = re.compile(r"([0-9]{1,12})\s*([kmg]?)(?:i?b)?", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -97,13 +98,14 @@ def prefix() -> Kind[str]:
 
 def redis_url() -> Kind[str]:
     def parse(given: str) -> str:
-        parts = urlsplit(given)
-        _ = parts.port  # raises for a port that is no number
-        if parts.scheme not in _REDIS_SCHEMES:
-            raise ValueError
+        redis_address.parse(given)
         return given
 
-    return Kind("must be an address that begins with redis://, rediss:// or unix://", parse)
+    return Kind(
+        "must be an address that begins with redis://, rediss:// or unix://, or"
+        " redis+sentinel://host:port,host:port/service/0",
+        parse,
+    )
 
 
 def web_url() -> Kind[str]:

@@ -121,7 +121,7 @@ REDIS_URL = Setting(
     used_by=("serve", "work", "replay", "forget", "status", "reconcile"),
     kind=kinds.redis_url(),
     default="redis://127.0.0.1:6379/0",
-    about="Where Redis is: `redis://`, `rediss://` or `unix://`",
+    about="Where Redis is: `redis://`, `rediss://`, `unix://`, or `redis+sentinel://host:port,host:port/service/0`",
     is_secret=True,
 )
 QUEUE_PREFIX = Setting(
