@@ -74,6 +74,7 @@ def test_a_horse_that_is_killed_while_it_is_free_costs_nothing(
     pool = deployment.work("--workers", "1")
     committed(deployment, redis_client)
     horse = horse_of(pool)
+    wait_until(lambda: not crew(pool, deployment.env["REDIS_URL"]).busy, what="a free horse")
 
     kill(horse)
     committed(deployment, redis_client)
