@@ -269,6 +269,12 @@ def _show_overview(found: dict[str, Any]) -> None:
         click.echo(f"{state}: {found['totals'][state]}")
         for job in found[state]:
             click.echo(f"  {_job_line(job)}")
+    if other := found["other_path"]:
+        click.echo(
+            f"Deliveries arrive at another path than the receiver's, {other['count']} lately, the last at"
+            f" {other['path']} on {other['last_at']}: the webhook's URL must end in WEBHOOK_PATH"
+            " (see `batch-receiver webhooks list`)."
+        )
     for name in found["unreadable"]:
         click.echo(f"unreadable: {printable(name)}")
     click.echo(f"committed today and yesterday: {found['committed_total']}")

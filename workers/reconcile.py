@@ -2,12 +2,16 @@
 
 Cheap when there is nothing to do: a page of the list and a look into the bucket per hundred batches, no download. It
 believes the bucket, not Redis. Each of its duties stands alone: what fails is counted and named, and stops no other.
+
+Of a cancelled batch nobody can be told, so between the runs, and while batches are running, it glances at these: one
+page of the list, and the bucket for those that have ended since.
 """
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from typing import TypeVar
 
 import msgspec
@@ -31,10 +35,14 @@ LONG_LOOK_SECONDS = 86400
 
 # Longer than a look at the bucket takes, and than clocks may differ.
 _TRIAL_SECONDS = 3600
+GLANCE_SECONDS = 120
+"""How often, at most, it is looked whether a batch that was running has ended."""
 
 _GROUP = 100
 _LOOKS_AT_ONCE = 8
 _TROUBLES = 20
+_RUNNING = "reconcile:running"
+_RUNNING_MOST = 1000
 
 _T = TypeVar("_T")
 
@@ -75,8 +83,13 @@ def reconcile(tools: Tools, queues: Queues, *, reenable: bool, now: float | None
     now = queues.now() if now is None else now
     is_long = bool(queues.connection.set(queues.key("reconcile:long"), "1", nx=True, ex=LONG_LOOK_SECONDS))
     horizon = now - (LONGEST_LIFE_SECONDS if is_long else CREATED_WITHIN_SECONDS)
-    report = Report()
-    _standing_alone(report, "looking for batches", lambda: _announce(tools, queues, report, horizon, now))
+    report, running = Report(), list[str]()
+
+    def look() -> None:
+        _announce(tools, queues, report, now, _recent(tools, report, horizon, running))
+        _note_running(queues, running)
+
+    _standing_alone(report, "looking for batches", look)
     _standing_alone(report, "tidying up", lambda: _sweep(tools, queues, report))
     _standing_alone(
         report, "asking after the webhooks", lambda: _look_after_webhooks(tools, report, reenable=reenable)
@@ -90,9 +103,33 @@ def reconcile(tools: Tools, queues: Queues, *, reenable: bool, now: float | None
     return report
 
 
-def run(tools: Tools, queues: Queues) -> None:
-    """One run, told in the log."""
-    report = reconcile(tools, queues, reenable=tools.reenable_webhooks)
+def glance(tools: Tools, queues: Queues) -> Report:
+    """Enqueue what has ended of the batches that were running when it was looked last, as far as one page tells.
+
+    Raises:
+        redis.exceptions.RedisError: nothing can be enqueued.
+    """
+    report, running = Report(), list[str]()
+    known = {contract.text(batch) for batch in queues.connection.smembers(queues.key(_RUNNING))}
+
+    def look() -> None:
+        page = islice(tools.gemini.batches(_GROUP), _GROUP)
+        ended = (batch for batch in _ended(tools, report, page, running) if batch.id in known)
+        _announce(tools, queues, report, queues.now(), ended)
+        _note_running(queues, running)
+
+    _standing_alone(report, "looking for batches", look)
+    return report
+
+
+def run(tools: Tools, queues: Queues, *, is_glance: bool = False) -> None:
+    """One run, or a glance, told in the log; of a glance only what it found."""
+    if is_glance:
+        report = glance(tools, queues)
+        if not report.enqueued and not report.troubles:
+            return
+    else:
+        report = reconcile(tools, queues, reenable=tools.reenable_webhooks)
     for sentence in report.troubles:
         logger.error("event=reconcile_trouble reason=%r", sentence)
     found = " ".join(f"{name}={value}" for name, value in report.numbers().items() if value)
@@ -117,6 +154,24 @@ def due(queues: Queues, interval_seconds: int) -> bool:
     return connection.getset(key, now) in {last, last.encode()}
 
 
+def glance_due(queues: Queues, interval_seconds: int) -> bool:
+    """Whether it is time for a glance; whoever is told so has to bring it on."""
+    connection = queues.connection
+    if interval_seconds <= GLANCE_SECONDS or not connection.exists(queues.key(_RUNNING)):
+        return False
+    return bool(connection.set(queues.key("reconcile:glance"), "1", nx=True, ex=GLANCE_SECONDS))
+
+
+def _note_running(queues: Queues, running: Sequence[str]) -> None:
+    key = queues.key(_RUNNING)
+    with queues.connection.pipeline() as pipe:
+        pipe.delete(key)
+        if running:
+            pipe.sadd(key, *running[:_RUNNING_MOST])
+            pipe.expire(key, LONG_LOOK_SECONDS)
+        pipe.execute()
+
+
 def _standing_alone(report: Report, doing: str, duty: Callable[[], None]) -> None:
     try:
         duty()
@@ -124,11 +179,11 @@ def _standing_alone(report: Report, doing: str, duty: Callable[[], None]) -> Non
         report.trouble(f"While {doing}: {error}")
 
 
-def _announce(tools: Tools, queues: Queues, report: Report, horizon: float, now: float) -> None:
+def _announce(tools: Tools, queues: Queues, report: Report, now: float, batches: Iterable[Batch]) -> None:
     """What was found before the list broke off is enqueued all the same."""
     missing: list[tuple[float, str]] = []
     try:
-        for ended, batch in _missing(tools, queues, report, horizon):
+        for ended, batch in _missing(tools, queues, report, batches):
             missing.append((ended or now, batch))
     finally:
         missing.sort()
@@ -143,11 +198,11 @@ def _announce(tools: Tools, queues: Queues, report: Report, horizon: float, now:
 
 
 def _missing(
-    tools: Tools, queues: Queues, report: Report, horizon: float
+    tools: Tools, queues: Queues, report: Report, batches: Iterable[Batch]
 ) -> Iterator[tuple[float | None, str]]:
     failed = _failed_for_good(queues)
     with ThreadPoolExecutor(_LOOKS_AT_ONCE, thread_name_prefix="look") as threads:
-        for group in _groups(_recent(tools, report, horizon)):
+        for group in _groups(batches):
             with queues.connection.pipeline(transaction=False) as pipe:
                 for batch in group:
                     pipe.hget(f"rq:job:{queues.batch_job_id(batch.id)}", "status")
@@ -166,27 +221,39 @@ def _missing(
                     yield timestamp(batch.ended_at), batch.id
 
 
-def _recent(tools: Tools, report: Report, horizon: float) -> Iterator[Batch]:
-    """The batches that ended and are ours, of those created since `horizon`.
+def _recent(tools: Tools, report: Report, horizon: float, running: list[str]) -> Iterator[Batch]:
+    """The batches that ended and are ours, of those created since `horizon`; see `_ended`.
 
     The rest of the list is left out where it goes from newer to older batches; in any other order it is read whole.
     """
+    return _ended(tools, report, _since(tools.gemini.batches(), horizon), running)
+
+
+def _since(batches: Iterable[Batch], horizon: float) -> Iterator[Batch]:
     earliest, is_ordered, old_in_a_row = float("inf"), True, 0
-    for batch in tools.gemini.batches():
+    for batch in batches:
         created = timestamp(batch.created_at)
         is_ordered &= created is not None and created <= earliest
         earliest = created if created is not None else earliest
-        if created is not None and created < horizon:
-            old_in_a_row += 1
-            if is_ordered and old_in_a_row >= _GROUP:
-                return
+        if created is None or created >= horizon:
+            old_in_a_row = 0
+            yield batch
             continue
-        old_in_a_row = 0
+        old_in_a_row += 1
+        if is_ordered and old_in_a_row >= _GROUP:
+            return
+
+
+def _ended(tools: Tools, report: Report, batches: Iterable[Batch], running: list[str]) -> Iterator[Batch]:
+    """The batches that ended and are ours. The ids of those that have not ended are added to `running`."""
+    for batch in batches:
         report.listed += 1
         if parse_batch_id(batch.id) != batch.id:
             report.unreadable += 1
             report.trouble(f"Gemini lists a batch that can't be asked for: {batch.id[:64]!r}.")
-        elif batch.final:
+        elif not batch.final:
+            running.append(batch.id)
+        else:
             report.final += 1
             if tools.wants(batch):
                 yield batch

@@ -26,6 +26,7 @@ from receiver.errors import ReceiverError, SettingsError
 from receiver.registration.secret_file import ReservedFile, SecretFileError, reserve
 from receiver.registration.subscription import BATCH_EVENTS, Wanted, still_valid, subscribe
 from workers.contract.kinds import is_https_or_loopback
+from workers.contract.settings import WEBHOOK_PATH
 from workers.gemini.access import Access, Secret
 from workers.gemini.client import Gemini, WorkerError
 from workers.gemini.webhooks import Webhook, Webhooks
@@ -75,6 +76,23 @@ def _check_id(_context: click.Context, _parameter: click.Parameter, text: str) -
     if not found:
         raise click.BadParameter("it is no webhook id: `batch-receiver webhooks list` shows them.")
     return found[1]
+
+
+def _compare_path(url: str) -> None:
+    """Warn where the receiver would answer 404, as far as can be told from here: a proxy may change the path."""
+    named = os.environ.get(WEBHOOK_PATH.name, "").strip()
+    served, asked = named or WEBHOOK_PATH.default or "", httpx.URL(url).path
+    if asked != served:
+        known = (
+            f"WEBHOOK_PATH is {served}"
+            if named
+            else f"the receiver's is {served} unless it is told otherwise"
+        )
+        click.echo(
+            f"Warning: the path of the URL is {_plain(asked)}, and {_plain(known)}: set WEBHOOK_PATH={_plain(asked)}"
+            " where `serve` runs, unless a proxy before it changes the path.",
+            err=True,
+        )
 
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -136,6 +154,7 @@ def register(
 
     Example: batch-receiver register --url https://example.com/webhooks/gemini --secret-file secrets/whsec
     """
+    _compare_path(url)
     with _gemini() as gemini, _reserve(secret_file) as file:
         done = subscribe(gemini, Wanted(url, events, name), file.secrets if file else None, rotate=rotate)
         if file:

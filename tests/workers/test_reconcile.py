@@ -357,3 +357,62 @@ def test_what_killed_looks_at_the_bucket_left_is_swept_and_what_one_is_doing_is_
     assert run(tools, redis_client).swept == 3
 
     assert [name for name, _ in tools.bucket.list("")] == [f"{young}/once.json"]
+
+
+def test_a_batch_that_was_running_and_is_cancelled_is_found_at_a_glance(
+    gemini: Emulator, tools: Tools, redis_client: "redis.Redis"
+) -> None:
+    queues = Queues(redis_client)
+    batch = gemini.put_batch(result_line("a"), state="RUNNING", created=ago(hours=1))
+    run(tools, redis_client)
+    assert waiting(redis_client) == []
+
+    gemini.change(batch, "CANCELLED")
+    asked = len(gemini.requests("/batches"))
+    report = reconcile.glance(tools, queues)
+
+    assert waiting(redis_client) == [f"batch-receiver-batch-{batch}"]
+    assert report.enqueued == 1
+    assert len(gemini.requests("/batches")) == asked + 1
+    assert reconcile.glance(tools, queues).enqueued == 0
+
+
+def test_a_glance_asks_for_one_page_and_looks_at_nothing_that_ended_before(
+    gemini: Emulator, tools: Tools, redis_client: "redis.Redis"
+) -> None:
+    for number in range(101):
+        gemini.put_batch(result_line("a"), created=ago(minutes=number))
+    gemini.put_batch(result_line("a"), state="RUNNING", created=ago(minutes=0))
+
+    report = reconcile.glance(tools, Queues(redis_client))
+
+    assert (report.listed, report.enqueued, report.committed) == (100, 0, 0)
+    assert len(gemini.requests("/batches")) == 1
+    assert waiting(redis_client) == []
+
+
+def test_glances_are_due_only_while_batches_run_and_not_more_often_than_the_runs(
+    gemini: Emulator, tools: Tools, redis_client: "redis.Redis"
+) -> None:
+    queues = Queues(redis_client)
+    assert not reconcile.glance_due(queues, 900)
+    batch = gemini.put_batch(result_line("a"), state="RUNNING")
+    run(tools, redis_client)
+    assert not reconcile.glance_due(queues, reconcile.GLANCE_SECONDS)
+    assert [reconcile.glance_due(queues, 900) for _ in range(3)] == [True, False, False]
+    redis_client.delete("batch-receiver:reconcile:glance")
+    gemini.change(batch, "SUCCEEDED")
+    reconcile.glance(tools, queues)
+    assert not reconcile.glance_due(queues, 900)
+
+
+def test_a_glance_whose_list_does_not_come_forgets_nothing(
+    gemini: Emulator, tools: Tools, redis_client: "redis.Redis"
+) -> None:
+    queues = Queues(redis_client)
+    batch = gemini.put_batch(result_line("a"), state="RUNNING")
+    run(tools, redis_client)
+    gemini.change(batch, "CANCELLED")
+    gemini.fault("status", "/batches", value=503)
+    assert reconcile.glance(tools, queues).troubles
+    assert reconcile.glance(tools, queues).enqueued == 1

@@ -93,11 +93,11 @@ class Setting(Generic[T]):
         if text.strip():
             return text
         path = Path(file) if file else self.credential(environment)
-        return _read(path, self.file_name if file else f"The credential {self.name}") if path else ""
+        return read_secret(path, self.file_name if file else f"The credential {self.name}") if path else ""
 
 
-def _read(path: Path, what: str) -> str:
-    """The text of a file with one secret in it, without one line end."""
+def read_secret(path: Path, what: str) -> str:
+    """The text of a file with one secret in it, without one line end. Raises `WrongSetting`, which names it `what`."""
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_SECRET_BYTES + 1)
@@ -166,7 +166,7 @@ WEBHOOK_AUDIENCE = Setting(
 )
 WEBHOOK_PATH = Setting(
     name="WEBHOOK_PATH",
-    used_by=("serve",),
+    used_by=("serve", "register"),
     kind=kinds.url_path(taken=frozenset({"/healthz", "/readyz"})),
     default="/webhooks/gemini",
     about="The path of the webhook's address",

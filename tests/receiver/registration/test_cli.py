@@ -519,3 +519,26 @@ def test_every_command_explains_itself_with_an_example(command: str, run: Run) -
     result = run(*command.split(), "--help")
     assert result.exit_code == 0
     assert f"Example: batch-receiver {command}" in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("served", "path", "expected"),
+    [
+        (None, "/webhooks/gemini", None),
+        (None, "/hook", "the receiver's is /webhooks/gemini unless it is told otherwise"),
+        (None, "/webhooks/gemini/", "set WEBHOOK_PATH=/webhooks/gemini/"),
+        ("/hook", "/hook", None),
+        ("/hook", "/hook?a=b", None),
+        ("/hook", "/webhooks/gemini", "WEBHOOK_PATH is /hook"),
+    ],
+)
+def test_a_path_that_the_receiver_does_not_serve_is_warned_of(
+    run: Run, monkeypatch: pytest.MonkeyPatch, served: str | None, path: str, expected: str | None
+) -> None:
+    monkeypatch.delenv("WEBHOOK_PATH", raising=False)
+    if served:
+        monkeypatch.setenv("WEBHOOK_PATH", served)
+    result = run("register", "--url", f"https://example.com{path}")
+    assert result.exit_code == 0
+    assert ("the path of the URL is" in result.stderr) is (expected is not None)
+    assert (expected or "") in result.stderr
