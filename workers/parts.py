@@ -87,7 +87,7 @@ def forget_split(bucket: Bucket, batch: str, number: int) -> None:
 
 def note_strays(bucket: Bucket, batch: str, reason: str) -> None:
     """Remember that the batch's folder may hold objects that its results will not name."""
-    notes.write(bucket, layout.strays(batch), _Strays(reason))
+    bucket.put(layout.strays(batch), msgspec.json.encode(_Strays(reason)), layout.JSON)
 
 
 def lacking(bucket: Bucket, batch: str, whole: Split) -> tuple[int, ...]:
@@ -242,11 +242,19 @@ class _Splitter:
         return bool(self._refill())
 
     def store_part(self) -> Part:
+        """Store the next raw part and its keys, and note it once they are durable."""
+        with self._bucket.group() as bucket:
+            part = self._stored(bucket)
+        notes.write(bucket, layout.part(self._batch, part.number), part)
+        self._passed(part)
+        return part
+
+    def _stored(self, bucket: Bucket) -> Part:
         number, size = len(self._pieces), 0
         content = hashlib.sha256()
         keys = _Keys(ignores_case=self._bucket.ignores_case)
         raw = layout.inside(self._batch, layout.raw_part(number))
-        with self._bucket.writer(raw, layout.JSON_LINES) as writer:
+        with bucket.writer(raw, layout.JSON_LINES) as writer:
             while chunk := self._refill():
                 end = chunk.find(b"\n", max(0, self._part_bytes - 1 - size)) + 1
                 chunk, self._rest = (chunk[:end], chunk[end:]) if end else (chunk, b"")
@@ -262,7 +270,8 @@ class _Splitter:
             self._content = content.copy()
         digests = keys.end()
         self._is_cut |= keys.is_cut or (not number and not keys.looks_like_results)
-        part = Part(
+        bucket.put(layout.part_keys(self._batch, number), digests, layout.BYTES)
+        return Part(
             number=number,
             first_index=self._lines,
             lines=len(digests) // len(NO_KEY),
@@ -272,10 +281,6 @@ class _Splitter:
             occurrences=self._counter.number(digests),
             outputs=self._outputs,
         )
-        self._bucket.put(layout.part_keys(self._batch, number), digests, layout.BYTES)
-        self._bucket.put(layout.part(self._batch, number), msgspec.json.encode(part), layout.JSON)
-        self._passed(part)
-        return part
 
     def _passed(self, part: Part) -> None:
         self._pieces.append(Piece(part.number, part.lines, part.bytes, part.sha256))
