@@ -15,7 +15,7 @@ from workers.errors import ResultsGone, Transient
 from workers.results.json_text import is_utf8
 from workers.results.keys import NO_KEY, KeyCounter, digest
 from workers.results.lines import LineCutter, RawLine
-from workers.results.result import Status, key_of, parse
+from workers.results.result import Status, key_of, keys_of, parse
 from workers.sources import Identity, Source, skip
 
 # What may stand before the first result: JSON's white space, and a byte order mark.
@@ -309,7 +309,15 @@ class _Keys:
         self._digests: list[bytes] = []
 
     def feed(self, chunk: bytes) -> None:
-        self._take(self._cutter.feed(chunk))
+        begun, block = self._cutter.cut(chunk)
+        if begun:
+            self._take([begun])
+        if block:
+            keys = keys_of(block.data)
+            if keys is None:
+                self._take(block.lines())
+            else:
+                self._digests += [digest(key, ignores_case=self._ignores_case) for key in keys]
 
     def end(self) -> bytes:
         last = list(self._cutter.end())
