@@ -216,12 +216,14 @@ def key_of(line: bytes) -> str | None:
 
 
 def keys_of(lines: bytes) -> list[str] | None:
-    """What `key_of` finds in each of several whole lines, at once; None where they have to be looked at one by one.
+    """What `key_of` finds in each of several lines, at once; None where they have to be looked at one by one.
 
-    Lines that stand for themselves: of UTF-8, each an object with a key, none blank, too long or too deep.
+    At once where they stand for themselves: each with its line end, of UTF-8, an object with a key, not too deep.
     """
-    pieces = lines.removesuffix(b"\n").split(b"\n")
-    if len(lines) > LINE_LIMIT_BYTES or not is_utf8(lines) or any(map(is_too_deep, pieces)):
+    if len(lines) > LINE_LIMIT_BYTES or not is_utf8(lines):
+        return None
+    # Of few brackets none can be too deep.
+    if lines.count(b"[") + lines.count(b"{") > MAX_DEPTH and any(map(is_too_deep, lines.split(b"\n"))):
         return None
     try:
         plain = _decode_plain_keys(lines)
@@ -229,7 +231,7 @@ def keys_of(lines: bytes) -> list[str] | None:
         return None
     keys = [each.key for each in plain if each.key]
     # The decoder takes a line end for white space, so that what two lines hold together could be one object.
-    return keys if len(keys) == len(pieces) else None
+    return keys if len(keys) == lines.count(b"\n") else None
 
 
 def finish_label(finish_reason: str | None, block_reason: str | None) -> str | None:
