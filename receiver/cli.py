@@ -20,6 +20,11 @@ COMMANDS = {
     "status": ("workers.cli:status", "Show one batch, or what waits, runs, failed and was committed lately."),
     "reconcile": ("workers.cli:reconcile_now", "Enqueue batches that ended without our being told."),
     "verify": ("workers.verify.cli:verify_batch", "Check a batch in the bucket, and against your requests."),
+    "check": ("sender.check_cli:check", "Check a request file before it is submitted."),
+    "submit": ("sender.submit_cli:submit", "Make request files batches, exactly once."),
+    "resubmit": ("sender.resubmit_cli:resubmit", "Submit again what has no good result."),
+    "batches": ("sender.batches_cli:batches", "List, get, watch, cancel or delete batches."),
+    "export": ("sender.export_cli:export", "Write batches in the bucket as one table."),
     "emulator": ("emulator.cli:emulator", "Run a local Gemini to develop and test against."),
     "demo": ("emulator.demo.cli:demo", "Show the whole flow on this machine, end to end."),
 }

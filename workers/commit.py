@@ -7,11 +7,16 @@ import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+import msgspec
+from msgspec.structs import replace
+
+from workers import cost, notices
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket, MissingObject, join
+from workers.completeness import Completeness, completeness, sentences
 from workers.errors import BucketUnavailable, Incomplete
 from workers.fanout import read_tally
-from workers.gemini.batches import integer
+from workers.gemini.batches import State, integer
 from workers.parts import Piece, Split
 from workers.plan import Plan
 from workers.results.answers import USAGE_FIELDS
@@ -20,13 +25,16 @@ from workers.results.lines import lines
 from workers.results.tally import Tally
 from workers.summary import Counts, PartSummary, Summary, decode_summary, gives_way, read_summary
 
+_ADVICE = " `batch-receiver replay --refetch` fetches them once more, while Gemini has their file."
+
 NO_RESULTS = Split([], 0, 0, hashlib.sha256().hexdigest())
 
 
-def finish(bucket: Bucket, plan: Plan, split: Split) -> Summary:
+def finish(bucket: Bucket, plan: Plan, split: Split, *, is_told: bool = False) -> Summary:
     """Commit a batch whose parts are all done.
 
-    Twice at the same time does no harm: both write the same manifest, and one of them the commit.
+    Twice at the same time does no harm: both write the same manifest, and one of them the commit. `is_told`: somebody
+    downstream has to hear of it.
 
     Returns:
         What is committed now: this, or what another worker was faster with.
@@ -43,17 +51,17 @@ def finish(bucket: Bucket, plan: Plan, split: Split) -> Summary:
     _place_tables(bucket, batch, tables)
     if committed or bucket.size(layout.strays(batch)) is not None:
         _remove_strays(bucket, batch, split.parts, tables)
-    return _commit(bucket, plan, split, total)
+    return _commit(bucket, plan, split, total, is_told=is_told)
 
 
-def close(bucket: Bucket, plan: Plan) -> Summary:
-    """Commit a batch that failed, expired, or was cancelled with nothing to show. Returns as `finish` does."""
+def close(bucket: Bucket, plan: Plan, *, is_told: bool = False) -> Summary:
+    """Commit a batch that failed, expired, or was cancelled with nothing to show. As `finish`."""
     committed = read_summary(bucket, plan.batch)
     if not _may_replace(committed, plan, NO_RESULTS):
         return _stays(bucket, committed)
     # What an output that has disappeared since left half done.
     bucket.delete([name for name, _ in bucket.list(plan.batch) if name != layout.summary(plan.batch)])
-    return _commit(bucket, plan, NO_RESULTS, Tally())
+    return _commit(bucket, plan, NO_RESULTS, Tally(), is_told=is_told)
 
 
 def tidy(bucket: Bucket, summary: Summary) -> Summary:
@@ -95,13 +103,16 @@ def _added_up(bucket: Bucket, batch: str, split: Split) -> tuple[Tally, list[Pie
     return total, tables
 
 
-def _commit(bucket: Bucket, plan: Plan, split: Split, total: Tally) -> Summary:
+def _commit(bucket: Bucket, plan: Plan, split: Split, total: Tally, *, is_told: bool) -> Summary:
     """Write `batch.json`, look at it, and only then tidy up."""
     name, standing = layout.summary(plan.batch), bucket.get(layout.summary(plan.batch))
     committed = decode_summary(standing, plan.batch) if standing is not None else None
     if not _may_replace(committed, plan, split):
         return _stays(bucket, committed)
-    summary = _summary_of(plan, split, total, committed.revision + 1 if committed else 1)
+    known = completeness(bucket, plan.batch, split.parts)
+    summary = _summary_of(plan, split, total, committed.revision + 1 if committed else 1, known)
+    if is_told:
+        notices.owe(bucket, plan.batch, summary.revision)
     if committed is None or standing is None:
         bucket.create(name, summary.encoded(), layout.JSON)
     else:
@@ -114,8 +125,10 @@ def _commit(bucket: Bucket, plan: Plan, split: Split, total: Tally) -> Summary:
     return tidy(bucket, seen)
 
 
-def _summary_of(plan: Plan, split: Split, total: Tally, revision: int) -> Summary:
+def _summary_of(plan: Plan, split: Split, total: Tally, revision: int, known: Completeness | None) -> Summary:
     counts = Counts(total=total.lines, **total.counts)
+    if known:
+        counts = replace(counts, missing=known.missing, unasked=known.unasked)
     return Summary(
         batch=plan.batch,
         state=plan.state,
@@ -130,13 +143,14 @@ def _summary_of(plan: Plan, split: Split, total: Tally, revision: int) -> Summar
         finish_reasons=dict(sorted(total.finish_reasons.items())),
         model_versions=dict(sorted(total.model_versions.items())),
         usage={field: total.usage.get(field, 0) for field in USAGE_FIELDS},
+        cost=cost.estimate(total.billed, plan.model, plan.ended_at or plan.created_at) or msgspec.UNSET,
         batch_stats=plan.batch_stats,
         parts=[PartSummary(layout.raw_part(p.number), p.lines, p.bytes, p.sha256) for p in split.parts],
         raw_bytes=split.raw_bytes,
         raw_sha256=split.raw_sha256,
         error=plan.error,
         user_metadata=plan.user_metadata,
-        warnings=list(_warnings(plan, counts, total, len(split.parts))),
+        warnings=[*_warnings(plan, counts, total, len(split.parts)), *(sentences(known) if known else ())],
     )
 
 
@@ -170,6 +184,7 @@ def _remove_strays(bucket: Bucket, batch: str, parts: list[Piece], tables: list[
 
 def _warnings(plan: Plan, counts: Counts, total: Tally, parts: int) -> Iterable[str]:
     stats = plan.batch_stats if isinstance(plan.batch_stats, dict) else {}
+    advice = _ADVICE if plan.state is State.SUCCEEDED else ""
     for field, name, ours in (
         ("requestCount", "requests", counts.total),
         ("successfulRequestCount", "successful requests", counts.succeeded),
@@ -177,7 +192,9 @@ def _warnings(plan: Plan, counts: Counts, total: Tally, parts: int) -> Iterable[
     ):
         theirs = integer(stats.get(field))
         if theirs is not None and theirs != ours:
-            yield f"Gemini counts {theirs} {name}, the results hold {ours}."
+            lacks = ours < theirs and field != "failedRequestCount"
+            yield f"Gemini counts {theirs} {name}, the results hold {ours}.{advice if lacks else ''}"
+            advice = "" if lacks else advice
     others = {
         name: count for name, count in total.model_versions.items() if not _is_version_of(name, plan.model)
     }

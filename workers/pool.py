@@ -19,7 +19,7 @@ from redis.exceptions import NoPermissionError, RedisError
 from rq.serializers import JSONSerializer
 from rq.worker_pool import WorkerPool
 
-from workers import health, jobs, reconcile, start
+from workers import health, jobs, reconcile, start, timetable
 from workers.contract import Queues
 from workers.contract.manager import ALIVE, READY, notify
 from workers.contract.redis_words import in_words
@@ -60,8 +60,8 @@ class Pool(WorkerPool):
         if not self.reconcile_seconds or self._is_reconciling():
             return
         try:
-            is_due = reconcile.due(self.queues_of_ours, self.reconcile_seconds)
-            is_glance = not is_due and reconcile.glance_due(self.queues_of_ours, self.reconcile_seconds)
+            is_due = timetable.due(self.queues_of_ours, self.reconcile_seconds)
+            is_glance = not is_due and timetable.glance_due(self.queues_of_ours, self.reconcile_seconds)
         except NoPermissionError as error:
             self._complain(in_words(error))
             return
@@ -123,7 +123,7 @@ def _signals_blocked() -> Iterator[None]:
 def _reconcile(settings: Settings, is_glance: bool) -> None:
     """In a process of its own, with a connection of its own."""
     queues = Queues(connect(settings.redis_url), settings.queue_prefix)
-    reconcile.run(jobs.prepare(settings), queues, is_glance=is_glance)
+    reconcile.run(jobs.prepare(settings), queues, settings.heartbeat_url, is_glance=is_glance)
 
 
 def run_pool(settings: Settings, connection: Redis, workers: int, *, burst: bool, wait: bool = False) -> None:

@@ -8,67 +8,30 @@ page of the list, and the bucket for those that have ended since.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from functools import partial
 from itertools import islice
-from typing import TypeVar
 
 import msgspec
 
-from workers import commit, contract
+from workers import commit, notices, rebuilding, timetable
 from workers.bucket import layout
-from workers.contract import Announcement, Outcome, Queues, Trigger, parse_batch_id
-from workers.errors import Incomplete, WorkerError
-from workers.gemini.batches import FILE_LIFE_SECONDS, Batch, State, timestamp
+from workers.chronicle import count_requests
+from workers.contract import Queues, parse_batch_id
+from workers.errors import KeyRefused, WorkerError
+from workers.gemini.batches import Batch
 from workers.gemini.webhooks import Webhook
+from workers.outside.posts import fetch
 from workers.process import Tools, gather
 from workers.retry import LONGEST_LIFE_SECONDS
-from workers.summary import gives_way, read_summary
+from workers.unannounced import GROUP, Report, announce, ended, recent
 
 logger = logging.getLogger("workers")
 
 # Batches run for up to 48 hours, and are urgent until 48 hours after their end; a day to spare.
 CREATED_WITHIN_SECONDS = 5 * 86400
-LONG_LOOK_SECONDS = 86400
-"""How often all batches are looked at whose results can still be there."""
-
 # Longer than a look at the bucket takes, and than clocks may differ.
 _TRIAL_SECONDS = 3600
-GLANCE_SECONDS = 120
-"""How often, at most, it is looked whether a batch that was running has ended."""
-
-_GROUP = 100
-_LOOKS_AT_ONCE = 8
-_TROUBLES = 20
-_RUNNING = "reconcile:running"
-_RUNNING_MOST = 1000
-
-_T = TypeVar("_T")
-
-
-class Report(msgspec.Struct):
-    """What one run found. All are numbers of batches but those of webhooks; `troubles` are sentences."""
-
-    listed: int = 0
-    final: int = 0
-    committed: int = 0
-    enqueued: int = 0
-    already_waiting: int = 0
-    failed_for_good: int = 0
-    other_names: int = 0
-    unreadable: int = 0
-    swept: int = 0
-    webhooks_disabled: int = 0
-    webhooks_reenabled: int = 0
-    troubles: list[str] = []
-
-    def numbers(self) -> dict[str, int]:
-        return {name: value for name, value in msgspec.structs.asdict(self).items() if name != "troubles"}
-
-    def trouble(self, sentence: str) -> None:
-        if len(self.troubles) < _TROUBLES:
-            self.troubles.append(sentence)
 
 
 def reconcile(tools: Tools, queues: Queues, *, reenable: bool, now: float | None = None) -> Report:
@@ -81,18 +44,26 @@ def reconcile(tools: Tools, queues: Queues, *, reenable: bool, now: float | None
         redis.exceptions.RedisError: nothing can be enqueued.
     """
     now = queues.now() if now is None else now
-    is_long = bool(queues.connection.set(queues.key("reconcile:long"), "1", nx=True, ex=LONG_LOOK_SECONDS))
+    is_long = timetable.long_look_due(queues)
     horizon = now - (LONGEST_LIFE_SECONDS if is_long else CREATED_WITHIN_SECONDS)
-    report, running = Report(), list[str]()
+    report, running = Report(), list[Batch]()
 
     def look() -> None:
-        _announce(tools, queues, report, now, _recent(tools, report, horizon, running))
-        _note_running(queues, running)
+        announce(tools, queues, report, now, recent(tools, report, horizon, running))
+        timetable.note_running(queues, [batch.id for batch in running])
+        rebuilding.note_pending(queues, running, queues.now())
 
     _standing_alone(report, "looking for batches", look)
     _standing_alone(report, "tidying up", lambda: _sweep(tools, queues, report))
+    webhooks: list[Webhook] = []
     _standing_alone(
-        report, "asking after the webhooks", lambda: _look_after_webhooks(tools, report, reenable=reenable)
+        report,
+        "asking after the webhooks",
+        lambda: webhooks.extend(_look_after_webhooks(tools, report, reenable=reenable)),
+    )
+    _standing_alone(report, "listing what is committed", lambda: rebuilding.keep(queues, tools.bucket, now))
+    _standing_alone(
+        report, "telling of commits", lambda: notices.bring(tools.downstream, tools.bucket, queues)
     )
     for field, value in report.numbers().items():
         if value:
@@ -100,6 +71,8 @@ def reconcile(tools: Tools, queues: Queues, *, reenable: bool, now: float | None
     if report.troubles:
         queues.count("reconcile_errors")
     queues.count("reconcile_runs")
+    rebuilding.note_run(queues, now, report.enqueued, msgspec.to_builtins(report), webhooks)
+    count_requests(queues, tools.gemini, tools.bucket)
     return report
 
 
@@ -109,184 +82,50 @@ def glance(tools: Tools, queues: Queues) -> Report:
     Raises:
         redis.exceptions.RedisError: nothing can be enqueued.
     """
-    report, running = Report(), list[str]()
-    known = {contract.text(batch) for batch in queues.connection.smembers(queues.key(_RUNNING))}
+    report, running = Report(), list[Batch]()
+    known = timetable.running(queues)
 
     def look() -> None:
-        page = islice(tools.gemini.batches(_GROUP), _GROUP)
-        ended = (batch for batch in _ended(tools, report, page, running) if batch.id in known)
-        _announce(tools, queues, report, queues.now(), ended)
-        _note_running(queues, running)
+        page = islice(tools.gemini.batches(GROUP), GROUP)
+        found = (batch for batch in ended(tools, report, page, running) if batch.id in known)
+        announce(tools, queues, report, queues.now(), found)
+        timetable.note_running(queues, [batch.id for batch in running])
 
     _standing_alone(report, "looking for batches", look)
     return report
 
 
-def run(tools: Tools, queues: Queues, *, is_glance: bool = False) -> None:
-    """One run, or a glance, told in the log; of a glance only what it found."""
+def run(tools: Tools, queues: Queues, heartbeat_url: str | None = None, *, is_glance: bool = False) -> None:
+    """One run, told in the log and by a heartbeat; or a glance, of which only what it found is told."""
     if is_glance:
         report = glance(tools, queues)
         if not report.enqueued and not report.troubles:
             return
     else:
         report = reconcile(tools, queues, reenable=tools.reenable_webhooks)
+        beat(report, heartbeat_url)
     for sentence in report.troubles:
         logger.error("event=reconcile_trouble reason=%r", sentence)
     found = " ".join(f"{name}={value}" for name, value in report.numbers().items() if value)
     logger.info("event=reconciled %s", found)
 
 
-def due(queues: Queues, interval_seconds: int) -> bool:
-    """Whether it is time for the next run, over all workers; whoever is told so has to bring it on.
-
-    By Redis's clock, since those of several machines differ. The first run comes an interval after the first worker of
-    a new Redis, later ones also right after an outage.
-    """
-    connection, key, now = queues.connection, queues.key("reconcile:last"), queues.now()
-    with connection.pipeline() as pipe:
-        pipe.set(key, now, nx=True)
-        pipe.get(key)
-        last = contract.text(pipe.execute()[1])
-    # Far in the future only where Redis's own clock was set back.
-    if abs(now - float(last)) < interval_seconds:
-        return False
-    # GETSET: of several workers at the same moment, the one that replaces the old time is the one that runs.
-    return connection.getset(key, now) in {last, last.encode()}
-
-
-def glance_due(queues: Queues, interval_seconds: int) -> bool:
-    """Whether it is time for a glance; whoever is told so has to bring it on."""
-    connection = queues.connection
-    if interval_seconds <= GLANCE_SECONDS or not connection.exists(queues.key(_RUNNING)):
-        return False
-    return bool(connection.set(queues.key("reconcile:glance"), "1", nx=True, ex=GLANCE_SECONDS))
-
-
-def _note_running(queues: Queues, running: Sequence[str]) -> None:
-    key = queues.key(_RUNNING)
-    with queues.connection.pipeline() as pipe:
-        pipe.delete(key)
-        if running:
-            pipe.sadd(key, *running[:_RUNNING_MOST])
-            pipe.expire(key, LONG_LOOK_SECONDS)
-        pipe.execute()
+def beat(report: Report, heartbeat_url: str | None) -> None:
+    """Fetch an address where a run was good. What comes of that is only said."""
+    if heartbeat_url is None or report.troubles:
+        return
+    try:
+        fetch(heartbeat_url)
+    except WorkerError as error:
+        logger.warning("event=heartbeat_failed reason=%r", str(error))
 
 
 def _standing_alone(report: Report, doing: str, duty: Callable[[], None]) -> None:
     try:
         duty()
     except WorkerError as error:
+        report.key_refused |= isinstance(error, KeyRefused)
         report.trouble(f"While {doing}: {error}")
-
-
-def _announce(tools: Tools, queues: Queues, report: Report, now: float, batches: Iterable[Batch]) -> None:
-    """What was found before the list broke off is enqueued all the same."""
-    missing: list[tuple[float, str]] = []
-    try:
-        for ended, batch in _missing(tools, queues, report, batches):
-            missing.append((ended or now, batch))
-    finally:
-        missing.sort()
-        for group in _groups(missing):
-            announcements = [
-                Announcement(batch, Trigger.RECONCILE, urgent=now - ended > FILE_LIFE_SECONDS / 2)
-                for ended, batch in group
-            ]
-            outcomes = queues.announce(announcements)
-            report.enqueued += outcomes.count(Outcome.ACCEPTED)
-            report.already_waiting += outcomes.count(Outcome.DUPLICATE)
-
-
-def _missing(
-    tools: Tools, queues: Queues, report: Report, batches: Iterable[Batch]
-) -> Iterator[tuple[float | None, str]]:
-    failed = _failed_for_good(queues)
-    with ThreadPoolExecutor(_LOOKS_AT_ONCE, thread_name_prefix="look") as threads:
-        for group in _groups(batches):
-            with queues.connection.pipeline(transaction=False) as pipe:
-                for batch in group:
-                    pipe.hget(f"rq:job:{queues.batch_job_id(batch.id)}", "status")
-                statuses = pipe.execute()
-            done = threads.map(lambda batch: _is_committed(tools, report, batch), group)
-            for batch, status, is_done in zip(group, statuses, done, strict=True):
-                if is_done is None:
-                    report.unreadable += 1
-                elif is_done:
-                    report.committed += 1
-                elif batch.id in failed:
-                    report.failed_for_good += 1
-                elif status is not None:
-                    report.already_waiting += 1
-                else:
-                    yield timestamp(batch.ended_at), batch.id
-
-
-def _recent(tools: Tools, report: Report, horizon: float, running: list[str]) -> Iterator[Batch]:
-    """The batches that ended and are ours, of those created since `horizon`; see `_ended`.
-
-    The rest of the list is left out where it goes from newer to older batches; in any other order it is read whole.
-    """
-    return _ended(tools, report, _since(tools.gemini.batches(), horizon), running)
-
-
-def _since(batches: Iterable[Batch], horizon: float) -> Iterator[Batch]:
-    earliest, is_ordered, old_in_a_row = float("inf"), True, 0
-    for batch in batches:
-        created = timestamp(batch.created_at)
-        is_ordered &= created is not None and created <= earliest
-        earliest = created if created is not None else earliest
-        if created is None or created >= horizon:
-            old_in_a_row = 0
-            yield batch
-            continue
-        old_in_a_row += 1
-        if is_ordered and old_in_a_row >= _GROUP:
-            return
-
-
-def _ended(tools: Tools, report: Report, batches: Iterable[Batch], running: list[str]) -> Iterator[Batch]:
-    """The batches that ended and are ours. The ids of those that have not ended are added to `running`."""
-    for batch in batches:
-        report.listed += 1
-        if parse_batch_id(batch.id) != batch.id:
-            report.unreadable += 1
-            report.trouble(f"Gemini lists a batch that can't be asked for: {batch.id[:64]!r}.")
-        elif not batch.final:
-            running.append(batch.id)
-        else:
-            report.final += 1
-            if tools.wants(batch):
-                yield batch
-            else:
-                report.other_names += 1
-
-
-def _is_committed(tools: Tools, report: Report, batch: Batch) -> bool | None:
-    """Whether what is in the bucket is final for what Gemini lists; None where it can't be read."""
-    try:
-        summary = read_summary(tools.bucket, batch.id)
-    except Incomplete as error:
-        report.trouble(str(error))
-        return None
-    # A list shows state and counts, no results.
-    has_results = (
-        batch.state is State.SUCCEEDED
-        or batch.result_file is not None
-        or bool(batch.inline)
-        or bool(batch.succeeded_results)
-    )
-    return not gives_way(summary, batch.state, has_results=has_results)
-
-
-def _failed_for_good(queues: Queues) -> set[str]:
-    """Batches of which a job failed for good: their own or a part's."""
-    found = set()
-    for name in queues.names:
-        for job_id in queues.queue(name).failed_job_registry.get_job_ids(cleanup=False):
-            batch = queues.batch_of(job_id)
-            if batch:
-                found.add(batch)
-    return found
 
 
 def _sweep(tools: Tools, queues: Queues, report: Report) -> None:
@@ -313,8 +152,9 @@ def _sweep_one(tools: Tools, queues: Queues, report: Report, batch: str) -> None
         report.swept += 1
 
 
-def _look_after_webhooks(tools: Tools, report: Report, *, reenable: bool) -> None:
-    for webhook in tools.gemini.webhooks.list():
+def _look_after_webhooks(tools: Tools, report: Report, *, reenable: bool) -> list[Webhook]:
+    webhooks = [*tools.gemini.webhooks.list()]
+    for webhook in webhooks:
         if not _is_disabled(webhook):
             continue
         report.webhooks_disabled += 1
@@ -328,20 +168,10 @@ def _look_after_webhooks(tools: Tools, report: Report, *, reenable: bool) -> Non
                 webhook.id,
                 "Gemini gave up on it: run `batch-receiver register`, or set RECONCILE_REENABLE=on",
             )
+    return webhooks
 
 
 def _is_disabled(webhook: Webhook) -> bool:
     return webhook.disabled_for_failures and any(
         event.startswith("batch.") for event in webhook.subscribed_events
     )
-
-
-def _groups(elements: "Iterable[_T]") -> "Iterator[Sequence[_T]]":
-    group: list[_T] = []
-    for element in elements:
-        group.append(element)
-        if len(group) == _GROUP:
-            yield group
-            group = []
-    if group:
-        yield group

@@ -24,14 +24,19 @@ from receiver import settings
 from receiver.command_line import CannotStart
 from receiver.errors import ReceiverError, SettingsError
 from receiver.registration.secret_file import ReservedFile, SecretFileError, reserve
-from receiver.registration.subscription import BATCH_EVENTS, Wanted, still_valid, subscribe
+from receiver.registration.subscription import (
+    BATCH_EVENTS,
+    Wanted,
+    still_valid,
+    subscribe,
+    wrong_with_event,
+)
 from workers.contract.kinds import is_https_or_loopback
 from workers.contract.settings import WEBHOOK_PATH
 from workers.gemini.access import Access, Secret
-from workers.gemini.client import Gemini, WorkerError
+from workers.gemini.client import Gemini, KeyRefused, WorkerError
 from workers.gemini.webhooks import Webhook, Webhooks
 
-_EVENT = re.compile(r"[a-z_]+\.[a-z_]+")
 _WEBHOOK_ID = re.compile(r"(?:webhooks/)?([A-Za-z0-9][A-Za-z0-9._~-]{0,199})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -66,8 +71,8 @@ def _check_events(
     _context: click.Context, _parameter: click.Parameter, events: tuple[str, ...]
 ) -> tuple[str, ...]:
     for event in events:
-        if not _EVENT.fullmatch(event):
-            raise click.BadParameter(f"{event!r} is no event, such as batch.succeeded.")
+        if problem := wrong_with_event(event):
+            raise click.BadParameter(_plain(problem))
     return tuple(dict.fromkeys(events))
 
 
@@ -114,7 +119,7 @@ def _gemini() -> Iterator[Webhooks]:
         base_url, key = settings.gemini(os.environ)
         with closing(Gemini(Access(base_url, Secret(key)))) as gemini:
             yield gemini.webhooks
-    except SettingsError as error:
+    except (SettingsError, KeyRefused) as error:
         raise CannotStart(str(error)) from error
     except (ReceiverError, WorkerError) as error:
         raise click.ClickException(str(error)) from error
@@ -154,8 +159,8 @@ def register(
 
     Example: batch-receiver register --url https://example.com/webhooks/gemini --secret-file secrets/whsec
     """
-    _compare_path(url)
     with _gemini() as gemini, _reserve(secret_file) as file:
+        _compare_path(url)
         done = subscribe(gemini, Wanted(url, events, name), file.secrets if file else None, rotate=rotate)
         if file:
             _keep(file, done.webhook.id, done.secret, done.held, as_json=as_json)

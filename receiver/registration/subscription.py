@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import Any
 
 import httpx
@@ -13,6 +14,9 @@ from workers.gemini.access import Secret
 from workers.gemini.webhooks import ENABLED, Webhook, Webhooks
 
 BATCH_EVENTS = ("batch.succeeded", "batch.failed", "batch.expired")
+_OTHER_EVENTS = ("interaction.completed", "interaction.failed", "interaction.cancelled", "video.generated")
+# Of these the documentation names some only in a copy that is newer or older.
+_INTERACTION = re.compile(r"interaction\.[a-z_]+")
 
 # What stands in a shortened secret for the part that was left out.
 _SHORTENED = re.compile(r"(?P<start>[^.…*•]*)[.…*•]+(?P<end>[^.…*•]*)")
@@ -57,6 +61,17 @@ def plan(existing: Webhook | None, wanted: Wanted) -> Create | Update | Nothing:
     if wanted.name is not None and existing.name != wanted.name:
         changes["name"] = wanted.name
     return Update(existing, changes) if changes else Nothing(existing)
+
+
+def wrong_with_event(event: str) -> str | None:
+    """A sentence about an event that Gemini can't be asked for; None for one that it can."""
+    if event in {*BATCH_EVENTS, *_OTHER_EVENTS} or _INTERACTION.fullmatch(event):
+        return None
+    if event == "batch.cancelled":
+        return "of a cancelled batch Gemini tells nobody: `work` finds it by itself."
+    alike = get_close_matches(event.lower(), [*BATCH_EVENTS, *_OTHER_EVENTS], 1, 0.7)
+    meant = f" Did you mean {alike[0]}?" if alike else ""
+    return f"{event!r} is no event: there are {', '.join(BATCH_EVENTS)}, interaction.… and video.generated.{meant}"
 
 
 def same_url(one: str, other: str) -> bool:

@@ -67,7 +67,7 @@ def test_many_of_them_are_counted_and_written_at_most_once_a_second(
 def test_without_redis_or_the_right_to_note_it_the_answer_is_the_same(
     start_receiver: StartReceiver, own_redis: OwnRedis, *, is_away: bool
 ) -> None:
-    keys = ("announced:*", "jobs", "strangers")
+    keys = ("announced:*", "jobs", "strangers", "batch:*", "steps:*", "batches:*", "deliveries:*")
     rules = ["~rq:*", *(f"~batch-receiver:{key}" for key in keys), "+@all"]
     receiver = start_receiver(own_redis.url if is_away else own_redis.url_of("narrow", *rules))
     if is_away:

@@ -15,7 +15,7 @@ import redis
 from tests.support.deployment import result_line
 from tests.support.gemini import Gemini as Emulator
 from tests.support.queues import BATCHES, queue
-from workers import contract, reconcile
+from workers import contract, reconcile, timetable
 from workers.bucket import layout
 from workers.bucket.opening import open_bucket
 from workers.contract import Announced, Announcement, Queues, Trigger
@@ -23,7 +23,7 @@ from workers.gemini.access import Access, Secret
 from workers.gemini.batches import Batch, parse_batch
 from workers.gemini.client import Gemini
 from workers.process import Result, Tools, process
-from workers.reconcile import Report
+from workers.unannounced import Report
 
 HERE = Announced(frozenset({Trigger.PROCESS}), 1, None)
 
@@ -290,18 +290,18 @@ def test_the_first_run_of_a_new_redis_comes_after_an_interval_and_later_ones_whe
     redis_client: "redis.Redis",
 ) -> None:
     queues = Queues(redis_client)
-    assert not reconcile.due(queues, 900)
+    assert not timetable.due(queues, 900)
     for ago, is_due in ((899, False), (901, True), (0, False), (99_000, True), (-0.5, False), (-2_000, True)):
         redis_client.set("batch-receiver:reconcile:last", queues.now() - ago)
-        assert reconcile.due(queues, 900) is is_due
+        assert timetable.due(queues, 900) is is_due
 
 
 def test_of_many_workers_one_brings_it_on(redis_client: "redis.Redis") -> None:
     queues = Queues(redis_client)
-    assert not reconcile.due(queues, 900)
+    assert not timetable.due(queues, 900)
     redis_client.set("batch-receiver:reconcile:last", queues.now() - 1000)
     with ThreadPoolExecutor(16) as pool:
-        told = list(pool.map(lambda _: reconcile.due(queues, 900), range(64)))
+        told = list(pool.map(lambda _: timetable.due(queues, 900), range(64)))
     assert told.count(True) == 1
 
 
@@ -395,15 +395,15 @@ def test_glances_are_due_only_while_batches_run_and_not_more_often_than_the_runs
     gemini: Emulator, tools: Tools, redis_client: "redis.Redis"
 ) -> None:
     queues = Queues(redis_client)
-    assert not reconcile.glance_due(queues, 900)
+    assert not timetable.glance_due(queues, 900)
     batch = gemini.put_batch(result_line("a"), state="RUNNING")
     run(tools, redis_client)
-    assert not reconcile.glance_due(queues, reconcile.GLANCE_SECONDS)
-    assert [reconcile.glance_due(queues, 900) for _ in range(3)] == [True, False, False]
+    assert not timetable.glance_due(queues, timetable.GLANCE_SECONDS)
+    assert [timetable.glance_due(queues, 900) for _ in range(3)] == [True, False, False]
     redis_client.delete("batch-receiver:reconcile:glance")
     gemini.change(batch, "SUCCEEDED")
     reconcile.glance(tools, queues)
-    assert not reconcile.glance_due(queues, 900)
+    assert not timetable.glance_due(queues, 900)
 
 
 def test_a_glance_whose_list_does_not_come_forgets_nothing(

@@ -95,6 +95,16 @@ def done(batch: str, number: int, sha256: str) -> str:
     return f"{WORK}/{batch}/done/{number:05d}-{sha256[:16]}.json"
 
 
+def notices(batch: str | None = None) -> str:
+    """The folder of commits that have to be told downstream, of one batch or of all."""
+    return f"{WORK}/_notify/{batch}" if batch else f"{WORK}/_notify"
+
+
+def notice(batch: str, revision: int) -> str:
+    """Present until this revision was told downstream."""
+    return f"{WORK}/_notify/{batch}/r{revision}.json"
+
+
 def trial(now: float) -> str:
     """A folder in which to try what the bucket can do; its name says when that began, in seconds since 1970."""
     return f"{WORK}/_probe/{int(now)}-{secrets.token_hex(8)}"

@@ -9,6 +9,7 @@ deleting by the list, copying) is done in another way, found out by trying.
 """
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -66,6 +67,7 @@ class ObjectStore:
         self._place = Place(url, urlsplit(url).scheme, settings.credentials)
         self._stores = Connections(url, settings, self.concurrency + _PARTS_AT_ONCE)
         self._remarks = list(settings.remarks)
+        self.calls: Counter[tuple[str, str]] = Counter()  # what was done, and how it went
 
     @property
     def remarks(self) -> Sequence[str]:
@@ -82,7 +84,9 @@ class ObjectStore:
         check_name(name)
         with self._translated("read"):
             try:
-                return obstore.get(self._stores.patient, name).bytes().to_bytes()
+                found = obstore.get(self._stores.patient, name)
+                self._of_a_store(found.meta)
+                return found.bytes().to_bytes()
             except FileNotFoundError as error:
                 self._missing(error)
                 return None
@@ -91,7 +95,7 @@ class ObjectStore:
         check_name(name)
         with self._translated("read"):
             try:
-                return obstore.head(self._stores.patient, name)["size"]
+                return self._of_a_store(obstore.head(self._stores.patient, name))["size"]
             except FileNotFoundError as error:
                 self._missing(error)
                 return None
@@ -101,7 +105,7 @@ class ObjectStore:
         check_name(name)
         with self._translated("read"):
             try:
-                meta = obstore.head(self._stores.patient, name)
+                meta = self._of_a_store(obstore.head(self._stores.patient, name))
             except FileNotFoundError:
                 raise self._gone(name) from None
         for offset in range(start, meta["size"], _READ_BYTES):
@@ -136,7 +140,7 @@ class ObjectStore:
         with self._translated("read"):
             try:
                 found = obstore.get(self._stores.patient, name)
-                version = _version(found.meta)
+                version = _version(self._of_a_store(found.meta))
                 data = found.bytes().to_bytes()
             except FileNotFoundError as error:
                 self._missing(error)
@@ -315,19 +319,29 @@ class ObjectStore:
     @contextmanager
     def _translated(self, doing: str) -> Iterator[None]:
         """Errors of obstore as ours, without their text: it holds URLs, which may be signed."""
+        outcome = "error"
         try:
             yield
+            outcome = "ok"
         except (BaseError, OSError, ValueError) as error:
             raise translation(error, self._place, doing) from None
         except BaseException as error:
             if not is_panic(error):
                 raise
             raise translation(error, self._place, doing) from None
+        finally:
+            self.calls[doing, outcome] += 1
 
     def _missing(self, error: FileNotFoundError) -> None:
         """Tell a missing bucket, which obstore reports as a missing object, from a missing object."""
         if code_of(error) in {"NoSuchBucket", "ContainerNotFound"}:
             raise translation(error, self._place, "read") from None
+
+    def _of_a_store(self, meta: "ObjectMeta") -> "ObjectMeta":
+        """What comes with an ETag: a page of something in between, with a 200 too, has none."""
+        if not meta["e_tag"]:
+            raise BucketUnavailable(f"{self.url} did not answer as it should (its answer names no ETag).")
+        return meta
 
     def _gone(self, name: str) -> MissingObject:
         return MissingObject(f"{name} is not, or no longer, in {self.url}.")

@@ -4,16 +4,16 @@
 """
 
 from workers.contract.announcements import BATCH_ID, Announced, Announcement, Outcome, Trigger, parse_batch_id
+from workers.contract.history.states import text
 from workers.contract.queues import (
-    CRASH_RETRIES,
     FAN_OUT_PART,
     MAX_WAITING_STRANGERS,
     PREFIX,
     PROCESS_BATCH,
+    TELL,
     Queues,
-    text,
 )
-from workers.contract.records import DeletableJob
+from workers.contract.records import CRASH_RETRIES, DeletableJob
 
 __all__ = [
     "BATCH_ID",
@@ -22,6 +22,7 @@ __all__ = [
     "MAX_WAITING_STRANGERS",
     "PREFIX",
     "PROCESS_BATCH",
+    "TELL",
     "Announced",
     "Announcement",
     "DeletableJob",

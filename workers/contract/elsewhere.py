@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from redis import Redis
 
-from workers.contract.queues import text
+from workers.contract.history.states import text
 
 MAX_PATH_CHARACTERS = 120
 KEPT_SECONDS = 2 * 86400

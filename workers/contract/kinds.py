@@ -1,6 +1,7 @@
 """What the text of a setting may be, and the value that it stands for. Equal things have equal rules."""
 
 import re
+from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -10,6 +11,8 @@ from urllib.parse import urlsplit
 from workers.contract import redis_address
 
 T = TypeVar("T")
+
+_KEY_BYTES = (24, 64)  # Standard Webhooks, "Symmetric signatures"
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _SIZE = re.compile(r"([0-9]{1,12})\s*([kmg]?)(?:i?b)?", re.ASCII)
@@ -108,15 +111,47 @@ def redis_url() -> Kind[str]:
     )
 
 
-def web_url() -> Kind[str]:
-    """Without a slash at its end."""
+def web_url(*, is_base: bool = True) -> Kind[str]:
+    """Without a slash at its end, where other paths are put behind it."""
 
     def parse(given: str) -> str:
         if not is_https_or_loopback(given):
             raise ValueError
-        return given.rstrip("/")
+        return given.rstrip("/") if is_base else given
 
     return Kind("must be an https:// address (plain http only on this machine)", parse)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen."""
+
+    host: str
+    port: int
+
+
+def address() -> Kind[Address]:
+    """A host and a port; an IPv6 address stands in brackets."""
+
+    def parse(given: str) -> Address:
+        parts = urlsplit(f"//{given}")
+        if not parts.hostname or parts.port is None or given != parts.netloc or "@" in given:
+            raise ValueError
+        return Address(parts.hostname, parts.port)
+
+    return Kind("must be host:port, such as 127.0.0.1:9100", parse)
+
+
+def signing_secret() -> Kind[str]:
+    """One key of Standard Webhooks."""
+
+    def parse(given: str) -> str:
+        key = b64decode(given.removeprefix("whsec_"), validate=True)
+        if not given.startswith("whsec_") or not _KEY_BYTES[0] <= len(key) <= _KEY_BYTES[1]:
+            raise ValueError
+        return given
+
+    return Kind("must be whsec_ and the base64 of 24 to 64 bytes", parse)
 
 
 def url_path(*, taken: frozenset[str]) -> Kind[str]:

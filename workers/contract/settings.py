@@ -19,7 +19,17 @@ CREDENTIALS = "CREDENTIALS_DIRECTORY"
 
 _MAX_SECRET_BYTES = 64 * 1024
 
-_KEY_IS_READ_BY = ("work", "process", "reconcile", "register", "webhooks")
+_KEY_IS_READ_BY = (
+    "work",
+    "process",
+    "replay",
+    "reconcile",
+    "register",
+    "webhooks",
+    "submit",
+    "resubmit",
+    "batches",
+)
 
 
 class WrongSetting(ValueError):
@@ -216,7 +226,7 @@ GOOGLE_GEMINI_BASE_URL = Setting(
 )
 STORAGE_URL = Setting(
     name="STORAGE_URL",
-    used_by=("work", "process", "status", "reconcile", "verify"),
+    used_by=("work", "process", "status", "reconcile", "verify", "submit", "resubmit", "batches", "export"),
     kind=kinds.text(),
     about=(
         "The bucket: `file:///srv/results`, `s3://bucket/prefix`, `gs://…`, `az://…`; credentials and endpoint as"
@@ -264,6 +274,35 @@ RECONCILE_REENABLE = Setting(
     kind=kinds.switch(),
     default="off",
     about="Whether a webhook that Gemini disabled after failed deliveries is enabled again: `on` or `off`",
+)
+
+HEARTBEAT_URL = Setting(
+    name="HEARTBEAT_URL",
+    used_by=("work", "reconcile"),
+    kind=kinds.web_url(is_base=False),
+    about="Fetched after each good look at Gemini for batches that nobody told us of, as healthchecks want it",
+    is_secret=True,
+)
+NOTIFY_URL = Setting(
+    name="NOTIFY_URL",
+    used_by=("work", "process", "reconcile"),
+    kind=kinds.web_url(is_base=False),
+    about="Where each commit is told, by a signed `POST`",
+    is_secret=True,
+)
+NOTIFY_SECRET = Setting(
+    name="NOTIFY_SECRET",
+    used_by=("work", "process", "reconcile"),
+    kind=kinds.signing_secret(),
+    about="What those are signed with, `whsec_…`, as Standard Webhooks says",
+    missing="set it to `whsec_` and the base64 of 24 to 64 random bytes, or leave NOTIFY_URL out",
+    is_secret=True,
+)
+METRICS_ADDRESS = Setting(
+    name="METRICS_ADDRESS",
+    used_by=("serve",),
+    kind=kinds.address(),
+    about="Where `serve` answers `/metrics`, as `host:port`, on a network that is private; without it nowhere",
 )
 
 SETTINGS: tuple[Setting[Any], ...] = tuple(

@@ -21,6 +21,7 @@ from workers.gemini.scan import (
     pairs,
     plain,
     take_apart,
+    with_numbers,
 )
 from workers.gemini.spool import Body, Elements, Mapped
 
@@ -50,6 +51,7 @@ class Batch:
 
     `state_name` is Gemini's own word for the state, in lower case, also where it is none of ours. `inline` holds the
     elements as they came; `error` and `stats` are JSON values. An output that Gemini names is here whatever the state.
+    `input_file` is named as files/<id>.
     """
 
     id: str
@@ -63,6 +65,7 @@ class Batch:
     error: Any
     result_file: str | None
     inline: Collection[msgspec.Raw] | None
+    input_file: str | None = None
 
     @property
     def final(self) -> bool:
@@ -77,6 +80,11 @@ class Batch:
     def succeeded_results(self) -> int | None:
         """How many good answers Gemini itself counts, where it says so."""
         return self._counted("successfulRequestCount")
+
+    @property
+    def pending(self) -> int | None:
+        """How many requests have no answer yet, where Gemini says so."""
+        return self._counted("pendingRequestCount")
 
     def _counted(self, name: str) -> int | None:
         return integer(self.stats.get(name)) if isinstance(self.stats, dict) else None
@@ -93,6 +101,7 @@ class _Told(msgspec.Struct, rename="camel"):
     batch_stats: Any = None
     state: str | None = None
     output: msgspec.Raw = msgspec.Raw()
+    input_config: msgspec.Raw = msgspec.Raw()
 
 
 class _Operation(_Told):
@@ -142,6 +151,7 @@ def parse_batch(body: Body, asked: str = "") -> Batch:
         error=operation.error,
         result_file=file,
         inline=inline,
+        input_file=_input_file(inner.input_config or operation.input_config),
     )
 
 
@@ -157,7 +167,9 @@ def parse_page(body: Body) -> tuple[Iterable[Body], str]:
         try:
             page = _page.decode(body)
             return map(memoryview, page.operations), page.next_page_token
-        except RecursionError:
+        except msgspec.ValidationError:
+            raise
+        except (RecursionError, msgspec.DecodeError):
             text = bytes(body)
     scanned = take_apart(text, operations)
     token = _page.decode(scanned.outline).next_page_token
@@ -192,7 +204,9 @@ def _read(body: Body) -> tuple[_Operation, _Output]:
         try:
             operation = _operation.decode(body)
             return operation, _output(operation)
-        except RecursionError:
+        except msgspec.ValidationError:
+            raise
+        except (RecursionError, msgspec.DecodeError):
             text = bytes(body)
             return _read_around(text, lambda bounds: [msgspec.Raw(text[i:j]) for i, j in pairs(bounds)])
     # A wrong value, a wrong type, bytes that are no UTF-8: all are ValueErrors.
@@ -205,7 +219,7 @@ def _read_around(
     elements_of: Callable[[Bounds], Collection[msgspec.Raw]],
     passed: Callable[[int], None] = lambda _: None,
 ) -> tuple[_Operation, _Output]:
-    """An operation whose inline results are too many to hold, or nest too deep for the decoder."""
+    """An operation whose inline results are too many to hold, nest too deep for the decoder, or have odd numbers."""
     scanned = take_apart(body, inline_results, passed)
     operation = _operation.decode(scanned.outline)
     place, file, inline = _output(operation)
@@ -213,8 +227,16 @@ def _read_around(
         inline = elements_of(scanned.elements[place])
         for element in inline:
             with suppress(RecursionError):
-                _value.decode(element)
+                _check(element)
     return operation, (place, file, inline)
+
+
+def _check(element: msgspec.Raw) -> None:
+    """Raises ValueError for what is no JSON, but for numbers that JSON has not; those are seen to line by line."""
+    try:
+        _value.decode(element)
+    except msgspec.DecodeError:
+        _value.decode(with_numbers(bytes(element)))
 
 
 def _output(operation: _Operation) -> _Output:
@@ -260,6 +282,15 @@ def _named(raw: msgspec.Raw) -> tuple[str | None, list[msgspec.Raw] | None]:
         if plain(name) in INLINE_FIELDS:
             return None, _inlined(value)
     return None, None
+
+
+def _input_file(raw: msgspec.Raw) -> str | None:
+    """The file of requests that a batch was made from: `inputConfig` echoes its name (gemini-rust #13)."""
+    for name, value in _object(raw).items():
+        if plain(name) == "filename":
+            file = msgspec.json.decode(value)
+            return file if isinstance(file, str) and file else None
+    return None
 
 
 def _inlined(raw: msgspec.Raw) -> list[msgspec.Raw]:
