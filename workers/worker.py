@@ -153,7 +153,7 @@ class BatchWorker(Worker):
             job = self.job_class.fetch(job_id, self.connection, self.serializer)
             execution = Execution(execution_id, job_id, self.connection, self.name)
             self.executions = {execution_id: execution}
-            if not self.perform_job(job, homes[job.origin], execution):
+            if not self.perform_job(job, homes.get(job.origin, self.queues[0]), execution):
                 return
 
     def _dismiss_horse(self) -> None:
