@@ -22,9 +22,19 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
 from workers.bucket.access import access
-from workers.bucket.connections import Connections
+from workers.bucket.connections import Connections, version_of
 from workers.bucket.protocol import MissingObject, check_name, check_prefix, join
-from workers.bucket.reasons import Place, code_of, is_not_offered, is_panic, is_refused, may_heal, translation
+from workers.bucket.reasons import (
+    Lack,
+    Lacking,
+    Place,
+    code_of,
+    is_not_offered,
+    is_panic,
+    is_refused,
+    may_heal,
+    translation,
+)
 from workers.bucket.sending import Sink, Upload
 from workers.errors import BucketUnavailable
 
@@ -32,7 +42,8 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta, PutMode, UpdateVersion
     from obstore.store import ObjectStore as Store
 
-_CONCURRENCY = 32
+# To a store that answers in 30 ms, 64 connections put twice as much as 32; to one beside us, no less.
+_CONCURRENCY = 64
 # Up to this an object whose size is known is one request: three requests fewer than the smallest multipart.
 _PUT_BYTES = 32 << 20
 # S3 wants parts of 5 MiB or more, and takes 10,000 of them: 80 GB.
@@ -43,16 +54,6 @@ _COPY_BYTES = 5 << 30
 _READ_BYTES = 8 << 20
 # What one DeleteObjects request of S3 takes; obstore splits further where a store takes less.
 _DELETE_AT_ONCE = 1000
-
-_CONDITIONS = (
-    "{url} knows no conditions: a look before and after makes sure that an object is created once, "
-    "which two workers at the very same moment can defeat."
-)
-_BULK_DELETION = (
-    "{url} deletes no lists of objects: they are deleted one by one; "
-    "AWS_DISABLE_BULK_DELETE=true saves the attempt."
-)
-_COPYING = "{url} does not copy objects: their bytes pass through the worker."
 
 
 class ObjectStore:
@@ -66,30 +67,24 @@ class ObjectStore:
         self.concurrency = concurrency or _CONCURRENCY
         self._place = Place(url, urlsplit(url).scheme, settings.credentials)
         self._stores = Connections(url, settings, self.concurrency + _PARTS_AT_ONCE)
-        self._remarks = list(settings.remarks)
+        self._lacking = Lacking(url, settings.remarks)
         self.calls: Counter[tuple[str, str]] = Counter()  # what was done, and how it went
 
     @property
     def remarks(self) -> Sequence[str]:
-        return tuple(self._remarks)
-
-    def _lack(self, what: str) -> None:
-        if not self._lacks(what):
-            self._remarks.append(what.format(url=self.url))
-
-    def _lacks(self, what: str) -> bool:
-        return what.format(url=self.url) in self._remarks
+        return self._lacking.remarks
 
     def get(self, name: str) -> bytes | None:
         check_name(name)
         with self._translated("read"):
             try:
                 found = obstore.get(self._stores.patient, name)
-                self._of_a_store(found.meta)
-                return found.bytes().to_bytes()
+                data = found.bytes().to_bytes()
             except FileNotFoundError as error:
                 self._missing(error)
                 return None
+        self._of_a_store(found.meta)
+        return data
 
     def size(self, name: str) -> int | None:
         check_name(name)
@@ -140,7 +135,7 @@ class ObjectStore:
         with self._translated("read"):
             try:
                 found = obstore.get(self._stores.patient, name)
-                version = _version(self._of_a_store(found.meta))
+                version = version_of(self._of_a_store(found.meta))
                 data = found.bytes().to_bytes()
             except FileNotFoundError as error:
                 self._missing(error)
@@ -157,12 +152,12 @@ class ObjectStore:
         """See `Bucket`. The condition of a replacement is tried too."""
         outdated: UpdateVersion = {"e_tag": '"0"', "version": "1"}
         if self._put_if("create", name, b"", "") or self._put_if(outdated, name, b"", ""):
-            self._lack(_CONDITIONS)
-        return not self._lacks(_CONDITIONS)
+            self._lacking.note(Lack.CONDITIONS)
+        return Lack.CONDITIONS not in self._lacking
 
     def _put_if(self, mode: "PutMode", name: str, data: bytes, content_type: str) -> bool:
         """Store the object if the condition holds, as the store says; where it knows none, in any case."""
-        if not self._lacks(_CONDITIONS) and mode:
+        if Lack.CONDITIONS not in self._lacking and mode:
             kind = {"Content-Type": content_type}
             with self._translated("write"):
                 try:
@@ -178,7 +173,7 @@ class ObjectStore:
                 else:
                     return True
             self._put(name, data, content_type)
-            self._lack(_CONDITIONS)
+            self._lacking.note(Lack.CONDITIONS)
             return True
         self._put(name, data, content_type)
         return True
@@ -188,12 +183,12 @@ class ObjectStore:
         size = self.size(source)
         if size is None:
             raise self._gone(source)
-        if size > _COPY_BYTES or self._lacks(_COPYING):
+        if size > _COPY_BYTES or Lack.COPYING in self._lacking:
             join(self, [source], target, content_type)
         elif not self._copy(source, target) or self.size(target) != size:
             # Some stores say yes and do nothing, and some look for a name with its % decoded.
             join(self, [source], target, content_type)
-            self._lack(_COPYING)
+            self._lacking.note(Lack.COPYING)
 
     def _copy(self, source: str, target: str) -> bool:
         """Whether the store says that it copied."""
@@ -254,7 +249,7 @@ class ObjectStore:
         pending = iter(names)
         while chunk := [check_name(name) for name in islice(pending, _DELETE_AT_ONCE)]:
             with self._translated("delete"):
-                if self._lacks(_BULK_DELETION):
+                if Lack.BULK_DELETION in self._lacking:
                     self._delete_singly(chunk)
                 else:
                     self._delete(chunk)
@@ -270,7 +265,7 @@ class ObjectStore:
             if self._place.scheme != "s3" or not (is_not_offered(error) or is_refused(error)):
                 raise
             self._delete_singly(names)
-            self._lack(_BULK_DELETION)
+            self._lacking.note(Lack.BULK_DELETION)
 
     def _delete_singly(self, names: Sequence[str]) -> None:
         store = self._stores.single if self._place.scheme == "s3" else self._stores.patient
@@ -323,12 +318,10 @@ class ObjectStore:
         try:
             yield
             outcome = "ok"
-        except (BaseError, OSError, ValueError) as error:
-            raise translation(error, self._place, doing) from None
         except BaseException as error:
-            if not is_panic(error):
-                raise
-            raise translation(error, self._place, doing) from None
+            if isinstance(error, BaseError | OSError | ValueError) or is_panic(error):
+                raise translation(error, self._place, doing) from None
+            raise
         finally:
             self.calls[doing, outcome] += 1
 
@@ -348,13 +341,3 @@ class ObjectStore:
 
     def _unseen(self, name: str) -> BucketUnavailable:
         return BucketUnavailable(f"{name} is not in {self.url} as it was to be stored: it is tried again.")
-
-
-def _version(meta: "ObjectMeta") -> "UpdateVersion":
-    """What a condition can be made of; obstore takes no None."""
-    version: UpdateVersion = {}
-    if meta["e_tag"]:
-        version["e_tag"] = meta["e_tag"]
-    if meta["version"]:
-        version["version"] = meta["version"]
-    return version
