@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: all install demo test test-slow test-deploy try-bucket lint docs fuzz crash chaos bench clean
+.PHONY: all install demo test test-slow test-deploy try-bucket lint docs fuzz crash chaos bench bench-growth clean
 
 all: lint test  ## what a change must pass
 
@@ -50,6 +50,9 @@ chaos: install  ## 200 batches under kills, restarts and a Gemini that misbehave
 
 bench: install  ## every figure of the README, measured here
 	$(BIN)/python -m bench
+
+bench-growth: install  ## whether a key of a large batch costs what one of a small batch does; minutes
+	$(BIN)/python -m bench.growth
 
 clean:
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache demo-output dist
