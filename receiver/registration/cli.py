@@ -24,10 +24,10 @@ from receiver import settings
 from receiver.command_line import CannotStart
 from receiver.errors import ReceiverError, SettingsError
 from receiver.registration.secret_file import ReservedFile, SecretFileError, reserve
-from receiver.registration.subscription import BATCH_EVENTS, Wanted, still_valid, subscribe
+from receiver.registration.subscription import Wanted, still_valid, subscribe
 from workers.gemini.access import Access, Secret, is_https_or_loopback
 from workers.gemini.client import Gemini, WorkerError
-from workers.gemini.webhooks import Webhook, Webhooks
+from workers.gemini.webhooks import BATCH_EVENTS, Webhook, Webhooks
 
 _EVENT = re.compile(r"[a-z_]+\.[a-z_]+")
 _WEBHOOK_ID = re.compile(r"(?:webhooks/)?([A-Za-z0-9][A-Za-z0-9._~-]{0,199})")

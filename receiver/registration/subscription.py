@@ -1,23 +1,21 @@
 """What has to be done so that Gemini has one webhook for a URL, and doing it."""
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx
-
 from receiver.errors import ReceiverError
 from workers.gemini.access import Secret
-from workers.gemini.webhooks import ENABLED, Webhook, Webhooks
-
-BATCH_EVENTS = ("batch.succeeded", "batch.failed", "batch.expired")
-
-# What stands in a shortened secret for the part that was left out.
-_SHORTENED = re.compile(r"(?P<start>[^.…*•]*)[.…*•]+(?P<end>[^.…*•]*)")
-_PREFIX = "whsec_"
-_LEAST_KNOWN_CHARACTERS = 4
+from workers.gemini.webhooks import (
+    BATCH_EVENTS,
+    ENABLED,
+    Webhook,
+    Webhooks,
+    is_shown_as,
+    same_url,
+    signs_with,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,38 +55,6 @@ def plan(existing: Webhook | None, wanted: Wanted) -> Create | Update | Nothing:
     if wanted.name is not None and existing.name != wanted.name:
         changes["name"] = wanted.name
     return Update(existing, changes) if changes else Nothing(existing)
-
-
-def same_url(one: str, other: str) -> bool:
-    """Whether two addresses are one, whatever the case of the host and whether the usual port is written."""
-    try:
-        return httpx.URL(one) == httpx.URL(other)
-    except httpx.InvalidURL:
-        return one == other
-
-
-def is_shown_as(secret: Secret, shortened: str) -> bool:
-    """Whether `shortened` can be this secret with a part left out.
-
-    Gemini lists secrets as `truncated_secret` and documents no form. Accepted are a start and an end
-    around dots or asterisks (`whsec_Zm…9v`), one of them missing, and either alone. Fewer than four
-    characters prove nothing.
-    """
-    bare, shortened = secret.reveal().removeprefix(_PREFIX), shortened.removeprefix(_PREFIX)
-    parts = _SHORTENED.fullmatch(shortened)
-    if parts is None:
-        known, fits = len(shortened), bare.startswith(shortened) or bare.endswith(shortened)
-    else:
-        known = len(parts["start"]) + len(parts["end"])
-        fits = bare.startswith(parts["start"]) and bare.endswith(parts["end"])
-    return fits and known >= _LEAST_KNOWN_CHARACTERS
-
-
-def signs_with(webhook: Webhook, secrets: Iterable[Secret]) -> bool:
-    """Whether `secrets` hold what Gemini goes on signing with: of those listed, the last to expire."""
-    latest = max((each.expiry for each in webhook.signing_secrets), default=None)
-    current = [each.truncated_secret for each in webhook.signing_secrets if each.expiry == latest]
-    return any(is_shown_as(secret, shortened) for secret in secrets for shortened in current)
 
 
 def still_valid(secrets: Sequence[Secret], listed: Sequence[Webhook], now: datetime) -> list[Secret]:

@@ -6,11 +6,12 @@ understood in both.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+import httpx
 import msgspec
 
 from workers.errors import GeminiUnavailable, Permanent
@@ -20,12 +21,17 @@ from workers.gemini.paging import listed
 from workers.gemini.spool import Mapped
 from workers.gemini.statuses import About
 
+BATCH_EVENTS = ("batch.succeeded", "batch.failed", "batch.expired")
 ENABLED = "enabled"
 DISABLED_FOR_FAILURES = "disabled_due_to_failed_deliveries"
 
 _NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 _ALL = "/v1beta/webhooks"
 _PAGE_SIZE = 50
+# What stands in a shortened secret for the part that was left out.
+_SHORTENED = re.compile(r"(?P<start>[^.…*•]*)[.…*•]+(?P<end>[^.…*•]*)")
+_PREFIX = "whsec_"
+_LEAST_KNOWN_CHARACTERS = 4
 
 
 class SigningSecret(msgspec.Struct, frozen=True):
@@ -156,6 +162,38 @@ class Webhooks:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             # The original error may quote a secret out of the answer.
             raise GeminiUnavailable("Gemini's answer was not understood.") from None
+
+
+def same_url(one: str, other: str) -> bool:
+    """Whether two addresses are one, whatever the case of the host and whether the usual port is written."""
+    try:
+        return httpx.URL(one) == httpx.URL(other)
+    except httpx.InvalidURL:
+        return one == other
+
+
+def is_shown_as(secret: Secret, shortened: str) -> bool:
+    """Whether `shortened` can be this secret with a part left out.
+
+    Gemini lists secrets as `truncated_secret` and documents no form. Accepted are a start and an end
+    around dots or asterisks (`whsec_Zm…9v`), one of them missing, and either alone. Fewer than four
+    characters prove nothing.
+    """
+    bare, shortened = secret.reveal().removeprefix(_PREFIX), shortened.removeprefix(_PREFIX)
+    parts = _SHORTENED.fullmatch(shortened)
+    if parts is None:
+        known, fits = len(shortened), bare.startswith(shortened) or bare.endswith(shortened)
+    else:
+        known = len(parts["start"]) + len(parts["end"])
+        fits = bare.startswith(parts["start"]) and bare.endswith(parts["end"])
+    return fits and known >= _LEAST_KNOWN_CHARACTERS
+
+
+def signs_with(webhook: Webhook, secrets: Iterable[Secret]) -> bool:
+    """Whether `secrets` hold what Gemini goes on signing with: of those listed, the last to expire."""
+    latest = max((each.expiry for each in webhook.signing_secrets), default=None)
+    current = [each.truncated_secret for each in webhook.signing_secrets if each.expiry == latest]
+    return any(is_shown_as(secret, shortened) for secret in secrets for shortened in current)
 
 
 def _path(webhook_id: str) -> str:

@@ -6,20 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from receiver.registration.subscription import (
-    BATCH_EVENTS,
-    Create,
-    Nothing,
-    Update,
-    Wanted,
-    is_shown_as,
-    plan,
-    same_url,
-    signs_with,
-    still_valid,
-)
+from receiver.registration.subscription import Create, Nothing, Update, Wanted, plan, still_valid
 from workers.gemini.access import Secret
-from workers.gemini.webhooks import SigningSecret, Webhook
+from workers.gemini.webhooks import BATCH_EVENTS, SigningSecret, Webhook, is_shown_as, same_url, signs_with
 
 URL = "https://example.com/webhooks/gemini"
 OLD = Secret("whsec_b2xkb2xkb2xkb2xkb2xkb2xk")
