@@ -1,0 +1,48 @@
+"""Is there anybody who works, and does `reconcile` find what nobody told of?"""
+
+from redis.exceptions import RedisError
+
+from console import life
+from console.doctor.check import Finding, failed, ok, warning
+from console.doctor.fact import CannotTell
+from console.doctor.place import Place
+from workers.contract import text
+from workers.contract.redis_words import in_words
+from workers.contract.settings import RECONCILE_INTERVAL_SECONDS
+
+_SOON = 2.5
+"""How many intervals late a run of reconcile may be."""
+
+
+def of_workers(place: Place) -> Finding:
+    try:
+        seen = life.look(place.queues())
+    except RedisError as error:
+        raise CannotTell(f"Redis does not say, {in_words(error)}.") from None
+    if seen.trouble:
+        return failed(seen.trouble, None if seen.wanted else "batch-receiver work --workers 4")
+    oldest = max(queue.oldest_seconds for queue in seen.queues)
+    waiting = sum(queue.waiting for queue in seen.queues)
+    queued = f"{waiting} jobs wait, the oldest for {oldest:.0f} s" if waiting else "nothing waits"
+    return ok(f"{seen.alive} workers of {seen.pools} `work` processes are alive; {queued}.")
+
+
+def of_reconcile(place: Place) -> Finding:
+    interval = place.setting(RECONCILE_INTERVAL_SECONDS)
+    queues = place.queues()
+    try:
+        said, now = queues.connection.get(queues.key("reconcile:last")), queues.now()
+    except RedisError as error:
+        raise CannotTell(f"Redis does not say, {in_words(error)}.") from None
+    if not interval:
+        return warning("RECONCILE_INTERVAL_SECONDS is 0: a batch whose webhook is lost is never found.")
+    if said is None:
+        return warning("It has never run: `batch-receiver work` begins with it.", "batch-receiver reconcile")
+    ago = now - float(text(said))
+    if ago > _SOON * interval:
+        return failed(
+            f"The last run was {ago / 60:.0f} minutes ago, and one is due every {interval / 60:g}: is"
+            " `batch-receiver work` running?",
+            "batch-receiver reconcile",
+        )
+    return ok(f"The last run was {ago / 60:.0f} minutes ago.")
