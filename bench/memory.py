@@ -108,7 +108,7 @@ def _measure(run: Stack, bucket: Path, url: str, size: int) -> Measured:
 
 @contextmanager
 def sampled(pid: int) -> Iterator[Peak]:
-    """Watch a process and all its descendants, whoever of them lives at the moment: every 50 ms, and once at the end."""
+    """Watch a process and all its descendants, whoever of them lives: every 50 ms, and once at the end."""
     peak, root, ended = Peak(), psutil.Process(pid), threading.Event()
 
     def look() -> None:

@@ -15,19 +15,21 @@ from multiprocessing import Process
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 from rq.serializers import JSONSerializer
 from rq.worker_pool import WorkerPool
 
 from workers import health, jobs, reconcile, start
 from workers.contract import Queues
 from workers.contract.manager import ALIVE, READY, notify
+from workers.contract.redis_words import in_words
 from workers.redis_connection import connect
 from workers.settings import Settings
 from workers.worker import HEARTBEAT_SECONDS, BatchWorker, OwnJob, OwnQueue
 
 logger = logging.getLogger("workers")
 
+COMPLAINT_SECONDS = 60
 RECONCILE_MOST_SECONDS = 3600
 
 _PR_SET_PDEATHSIG = 1
@@ -46,6 +48,7 @@ class Pool(WorkerPool):
     _reconciling: Process | None = None
     _began_at = 0.0
     _noted_at = float("-inf")
+    _complained_at = float("-inf")
 
     def check_workers(self, respawn: bool = True) -> None:
         super().check_workers(respawn)
@@ -58,6 +61,9 @@ class Pool(WorkerPool):
             return
         try:
             is_due = reconcile.due(self.queues_of_ours, self.reconcile_seconds)
+        except NoPermissionError as error:
+            self._complain(in_words(error))
+            return
         except RedisError:
             # The workers say so themselves, and wait for Redis to come back.
             return
@@ -82,6 +88,11 @@ class Pool(WorkerPool):
             logger.error("event=reconcile_failed reason=%r", "it did not end within an hour")
             self._reconciling.kill()
         return True
+
+    def _complain(self, reason: str) -> None:
+        if time.monotonic() - self._complained_at > COMPLAINT_SECONDS:
+            logger.error("event=reconcile_failed reason=%r", reason)
+            self._complained_at = time.monotonic()
 
     def start_workers(self, *args: Any, **kwargs: Any) -> None:
         # RQ installs them only afterwards, and a signal in between would end the pool at once.

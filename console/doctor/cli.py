@@ -13,7 +13,7 @@ from console.doctor.examinations import EXAMINATIONS
 from console.doctor.place import Place
 from console.doctor.report import line, markdown, verdict
 from console.doctor.run import run
-from workers.gemini.access import is_https_or_loopback
+from workers.contract.kinds import is_https_or_loopback
 
 
 def _check_url(_context: click.Context, _parameter: click.Parameter, url: str | None) -> str | None:

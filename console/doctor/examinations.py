@@ -1,6 +1,5 @@
 """What `doctor` looks at, in the order in which it is shown."""
 
-from console.doctor.of_bucket import of_bucket
 from console.doctor.of_edge import of_ping, of_public_url
 from console.doctor.of_gemini import (
     of_clock,
@@ -14,7 +13,7 @@ from console.doctor.of_gemini import (
 )
 from console.doctor.of_redis import of_durability, of_memory, of_redis, of_rights
 from console.doctor.of_settings import of_files, of_settings, of_versions
-from console.doctor.of_work import of_reconcile, of_workers
+from console.doctor.of_work import of_bucket, of_reconcile, of_workers
 from console.doctor.run import Examination
 
 EXAMINATIONS = (

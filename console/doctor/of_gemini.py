@@ -33,7 +33,7 @@ def of_key(place: Place) -> Finding:
         return ok("Gemini accepts it. Its project has no batches yet.")
     pattern = place.setting(BATCH_DISPLAY_NAME)
     matching = sum(fnmatchcase(batch.display_name or "", pattern) for batch in batches)
-    newest = f"the newest is batches/{batches[0].name} ({batches[0].display_name or 'without a name'})"
+    newest = f"the newest is batches/{batches[0].id} ({batches[0].display_name or 'without a name'})"
     many = f"{len(batches)} batches" if len(batches) < 100 else "100 batches or more"
     if not matching:
         return warning(

@@ -17,7 +17,7 @@ _CLI = 'redis-cli -u "$REDIS_URL"'
 
 def of_redis(place: Place) -> Finding:
     try:
-        place.redis.found().ping()
+        place.redis.found()
     except RedisError as error:
         return failed(f"Redis does not answer, {in_words(error)}: check REDIS_URL.")
     except ValueError:

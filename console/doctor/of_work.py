@@ -1,4 +1,4 @@
-"""Is there anybody who works, and does `reconcile` find what nobody told of?"""
+"""What `work` needs, and whether there is anybody who works: the bucket, the workers, `reconcile`."""
 
 from redis.exceptions import RedisError
 
@@ -6,12 +6,27 @@ from console import life
 from console.doctor.check import Finding, failed, ok, warning
 from console.doctor.fact import CannotTell
 from console.doctor.place import Place
+from workers.bucket.probe import probe_apart
 from workers.contract import text
 from workers.contract.redis_words import in_words
-from workers.contract.settings import RECONCILE_INTERVAL_SECONDS
+from workers.contract.settings import RECONCILE_INTERVAL_SECONDS, STORAGE_URL
+from workers.errors import WorkerError
 
 _SOON = 2.5
 """How many intervals late a run of reconcile may be."""
+
+
+def of_bucket(place: Place) -> Finding:
+    if not place.works:
+        raise CannotTell("No STORAGE_URL here: run it where `batch-receiver work` runs, too.")
+    url = place.setting(STORAGE_URL)
+    try:
+        remarks = probe_apart(url, place.environment)
+    except WorkerError as error:
+        return failed(str(error))
+    if remarks:
+        return warning(f"It can be used. {' '.join(remarks)}")
+    return ok(f"{url}: objects are written, read, listed, created once, copied and deleted.")
 
 
 def of_workers(place: Place) -> Finding:

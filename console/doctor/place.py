@@ -152,7 +152,9 @@ class Place:
             raise CannotTell("Can't be told before `settings` is mended.") from None
 
     def _redis(self) -> Redis:
-        return connect(self.setting(declared.REDIS_URL))
+        connection = connect(self.setting(declared.REDIS_URL))
+        connection.ping()
+        return connection
 
     def _secrets(self) -> list[Secret]:
         """What `serve` would verify with. Raises `WrongSetting` where its file can't be read."""

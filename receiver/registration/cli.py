@@ -25,7 +25,8 @@ from receiver.command_line import CannotStart
 from receiver.errors import ReceiverError, SettingsError
 from receiver.registration.secret_file import ReservedFile, SecretFileError, reserve
 from receiver.registration.subscription import Wanted, still_valid, subscribe
-from workers.gemini.access import Access, Secret, is_https_or_loopback
+from workers.contract.kinds import is_https_or_loopback
+from workers.gemini.access import Access, Secret
 from workers.gemini.client import Gemini, WorkerError
 from workers.gemini.webhooks import BATCH_EVENTS, Webhook, Webhooks
 

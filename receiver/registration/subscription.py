@@ -12,7 +12,6 @@ from workers.gemini.webhooks import (
     ENABLED,
     Webhook,
     Webhooks,
-    is_shown_as,
     same_url,
     signs_with,
 )
@@ -64,7 +63,7 @@ def still_valid(secrets: Sequence[Secret], listed: Sequence[Webhook], now: datet
     or a webhook in it shows none of its own, it proves nothing and all of them are kept.
     """
     shown = [secret for webhook in listed for secret in webhook.signing_secrets if secret.expiry > now]
-    valid = [s for s in secrets if any(is_shown_as(s, each.truncated_secret) for each in shown)]
+    valid = [s for s in secrets if any(s.is_shown_as(each.truncated_secret) for each in shown)]
     return valid if valid and all(webhook.signing_secrets for webhook in listed) else list(secrets)
 
 

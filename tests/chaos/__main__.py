@@ -18,7 +18,7 @@ import redis
 from emulator.demo.local_redis import local_redis
 from tests.chaos.batches import Planned
 from tests.chaos.report import Report, count_files, differences
-from tests.chaos.schedule import SLOW_TO_HEAL, Fault, Schedule, plan
+from tests.chaos.schedule import OF_PROCESSES, SLOW_TO_HEAL, Fault, Schedule, plan
 from tests.chaos.world import World, world
 from workers.contract import Announcement, Queues, Trigger
 
@@ -29,7 +29,9 @@ _SETTLE_AT_LEAST_SECONDS = 120.0
 _CALM_SECONDS = 90.0
 
 
-def run(seed: int, batches: int, seconds: float, kinds: Sequence[Fault], folder: Path) -> Report:
+def run(
+    seed: int, batches: int, seconds: float, kinds: Sequence[Fault], folder: Path, *, skew: int
+) -> Report:
     """One run, with everything it needs below `folder`."""
     schedule = plan(seed, batches, seconds * _DISTURBED_SHARE, kinds=kinds)
     report = Report(
@@ -39,8 +41,8 @@ def run(seed: int, batches: int, seconds: float, kinds: Sequence[Fault], folder:
         tellings=dict(sorted(Counter(str(batch.telling) for batch in schedule.batches).items())),
     )
     begun = time.monotonic()
-    with world(folder) as here:
-        _disturb(here, schedule)
+    with world(folder, skew) as here:
+        report.memory = _disturb(here, schedule)
         here.calm_down()
         disturbed = time.monotonic()
         report.seconds["disturbed"] = round(disturbed - begun, 1)
@@ -65,11 +67,18 @@ def run(seed: int, batches: int, seconds: float, kinds: Sequence[Fault], folder:
     return report
 
 
-def _disturb(here: World, schedule: Schedule) -> None:
+def _disturb(here: World, schedule: Schedule) -> dict[str, list[float]]:
+    """What each process held after each quarter of the schedule, in MB."""
+    weights: dict[str, list[float]] = {}
     begun = time.monotonic()
+    quarters = [schedule.events[len(schedule.events) * n // 4 - 1] for n in range(1, 5)]
     for event in schedule.events:
         time.sleep(max(0.0, begun + event.at - time.monotonic()))
         here.take(event)
+        if event in quarters:
+            for name, held in here.weigh().items():
+                weights.setdefault(name, []).append(round(held / 1e6, 1))
+    return weights
 
 
 def _settle(here: World, batches: list[Planned], seconds: float) -> str | None:
@@ -86,7 +95,7 @@ def _in_peace(here: World, batches: list[Planned], bucket: Path) -> list[str]:
     with local_redis(bucket.with_name("calm-redis")) as url:
         with redis.Redis.from_url(url) as client:
             Queues(client).announce([Announcement(batch.id, Trigger.REPLAY) for batch in batches])
-        process = here.run(["work", "--workers", "2", "--burst"], here.environment(bucket, url))
+        process = here.run("calm", ["work", "--workers", "2", "--burst"], here.environment(bucket, url))
         status = process.wait(_CALM_SECONDS)
     return [f"the calm run ended with {status}"] if status else []
 
@@ -99,13 +108,18 @@ def main() -> int:
     options.add_argument("--batches", type=int, default=200)
     options.add_argument("--seconds", type=float, default=480, help="for faults and settling together")
     options.add_argument("--brief", action="store_true", help="without the faults that take a minute to heal")
+    options.add_argument(
+        "--soak", action="store_true", help="only faults that leave long-lived processes alive"
+    )
+    options.add_argument("--skew", type=int, default=1, help="seconds by which one pool's clock is ahead")
     options.add_argument("--json", type=Path, help="also write the report there")
     options.add_argument("--keep", type=Path, help="a new folder for logs and buckets, which then stay")
     chosen = options.parse_args()
-    kinds = [fault for fault in Fault if not (chosen.brief and fault in SLOW_TO_HEAL)]
+    spared = OF_PROCESSES - {Fault.HORSE_KILLED} if chosen.soak else SLOW_TO_HEAL if chosen.brief else set()
+    kinds = [fault for fault in Fault if fault not in spared]
     with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
         folder = chosen.keep or Path(temporary)
-        report = run(chosen.seed, chosen.batches, chosen.seconds, kinds, folder.resolve())
+        report = run(chosen.seed, chosen.batches, chosen.seconds, kinds, folder.resolve(), skew=chosen.skew)
     if chosen.json:
         chosen.json.write_text(report.to_json() + "\n")
     click.echo(report.to_text())

@@ -63,6 +63,14 @@ def crew(pool: Process) -> Crew:
     return found
 
 
+def resident(pid: int) -> int:
+    """Bytes of a process in memory; 0 for one that has ended."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
 def kill(pid: int) -> bool:
     """SIGKILL for a process of ours; whether it was still there."""
     try:

@@ -13,7 +13,10 @@ _SHOWN = 20
 
 @dataclass(slots=True)
 class Report:
-    """`faults`: kind, then how often it `struck` and how often it found nothing to strike (`missed`)."""
+    """`faults`: kind, then how often it `struck` and how often it found nothing to strike (`missed`).
+
+    `memory`: what each process held after each quarter of the faults, in MB.
+    """
 
     seed: int
     batches: int
@@ -23,6 +26,7 @@ class Report:
     logged: dict[str, int] = field(default_factory=dict)
     restarts: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    memory: dict[str, list[float]] = field(default_factory=dict)
     files: int = 0
     wrong: list[str] = field(default_factory=list)
 
@@ -37,6 +41,8 @@ class Report:
             missed = f"  ({counts['missed']} found nothing to strike)" if counts["missed"] else ""
             lines.append(f"  {name:<{width}}  {counts['struck']:>4}{missed}")
         lines += ["", *(f"{title}: {_listed(values)}" for title, values in self._figures() if values)]
+        for name, held in self.memory.items():
+            lines.append(f"MB after each quarter, {name}: {', '.join(f'{each:g}' for each in held)}")
         if self.wrong:
             lines += ["", f"WRONG ({len(self.wrong)}):", *(f"  {each}" for each in self.wrong[:_SHOWN])]
         else:

@@ -14,12 +14,14 @@ import redis
 
 from emulator.demo.local_redis import free_port
 from tests.chaos.batches import PART_BYTES, Planned, Telling
-from tests.chaos.processes import RedisServer, crew, kill, still_running
+from tests.chaos.processes import Crew, RedisServer, crew, kill, resident, still_running
 from tests.chaos.schedule import OF_PROCESSES, End, Event, Fault, Strike, Submit
+from tests.support.clock import ahead
 from tests.support.gemini import Gemini
 from tests.support.processes import Process
 
-WORKERS = 3
+POOLS = ("work-1", "work-2")
+WORKERS_A_POOL = 2
 RECONCILE_SECONDS = 8
 
 # How long to look for somebody at work before a kill is let go.
@@ -32,8 +34,10 @@ _LOGGED = ("retry", "handed_back", "orphan_requeued", "failed", "committed", "in
 class World:
     """Gemini outlives all faults; everything else may be killed. Close it in any case."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, skew: int) -> None:
+        """`skew`: seconds by which the second pool's clock is ahead."""
         self.folder = folder
+        self._skew = skew
         self.bucket = folder / "bucket"
         self.struck: Counter[Fault] = Counter()
         self.missed: Counter[Fault] = Counter()
@@ -51,7 +55,8 @@ class World:
     def start(self) -> None:
         self._redis.start()
         self._serve()
-        self._work()
+        for pool in POOLS:
+            self._work(pool)
 
     def close(self) -> None:
         """End what still runs, whatever state it is in."""
@@ -130,12 +135,22 @@ class World:
             "PART_BYTES": str(PART_BYTES),
         }
 
-    def run(self, args: list[str], env: Mapping[str, str]) -> Process:
+    def run(self, name: str, args: list[str], env: Mapping[str, str]) -> Process:
         """A process that is ended with this world."""
         self._starts += 1
         process = Process(args, env, self._logs / f"{self._starts:03d}-{args[0]}.log")
-        self._processes[args[0]] = process
+        self._processes[name] = process
         return process
+
+    def weigh(self) -> dict[str, int]:
+        """Bytes resident in each long-lived process and its workers, and what Redis holds."""
+        weights = {}
+        for name, process in self._processes.items():
+            pids = [process.pid, *crew(process).workers]
+            weights[name] = max(map(resident, pids))
+        with redis.Redis.from_url(self._redis.url) as client:
+            weights["redis"] = int(client.info("memory")["used_memory"])
+        return weights
 
     def logged(self) -> dict[str, int]:
         """How often the workers logged each event that matters here."""
@@ -158,16 +173,21 @@ class World:
             "WEBHOOK_JWKS_URL": self._gemini.jwks_url,
             "STARTED_IN": str(self.folder),
         }
-        self.run(["serve", "--port", port], env).wait_for_output("listening on")
+        self.run("serve", ["serve", "--port", port], env).wait_for_output("listening on")
 
-    def _work(self) -> None:
+    def _work(self, pool: str) -> None:
         env = self.environment(self.bucket, self._redis.url)
         env["RECONCILE_INTERVAL_SECONDS"] = str(RECONCILE_SECONDS)
-        self.run(["work", "--workers", str(WORKERS)], env).wait_for_output("event=started")
+        if pool != POOLS[0]:
+            env |= ahead(self._skew, self.folder)
+        started = self.run(pool, ["work", "--workers", str(WORKERS_A_POOL)], env)
+        started.wait_for_output("event=started")
 
     def _revive(self) -> None:
         """As a supervisor does with what ended by itself."""
-        for name, start in (("serve", self._serve), ("work", self._work)):
+        starts: dict[str, Callable[[], None]] = {"serve": self._serve}
+        starts |= {pool: partial(self._work, pool) for pool in POOLS}
+        for name, start in starts.items():
             process = self._processes.get(name)
             if process and process.returncode is not None:
                 self.restarts[name] += 1
@@ -211,20 +231,21 @@ class World:
         return bool(summary["state"] == batch.state.lower())
 
     def _strike_process(self, strike: Strike) -> bool:
-        pool, receiver = self._processes["work"], self._processes["serve"]
+        name = POOLS[int(strike.force * len(POOLS))]
+        pool, receiver = self._processes[name], self._processes["serve"]
         match strike.fault:
             case Fault.HORSE_KILLED:
-                return self._hunt(lambda: crew(pool).horses, strike.force)
+                return self._hunt(lambda crew: crew.horses, strike.force)
             case Fault.WORKER_KILLED:
-                return self._hunt(lambda: crew(pool).busy, strike.force)
+                return self._hunt(lambda crew: crew.busy, strike.force)
             case Fault.SCHEDULER_KILLED:
-                return self._hunt(lambda: crew(pool).schedulers, strike.force)
+                return self._hunt(lambda crew: crew.schedulers, strike.force)
             case Fault.POOL_KILLED:
                 pool.kill()
-                self._work()
+                self._work(name)
             case Fault.POOL_RESTARTED:
                 pool.stop()
-                self._work()
+                self._work(name)
             case Fault.RECEIVER_KILLED:
                 receiver.kill()
                 self._serve()
@@ -238,10 +259,10 @@ class World:
                 self._redis.start()
         return True
 
-    def _hunt(self, look: Callable[[], list[int]], force: float) -> bool:
+    def _hunt(self, look: Callable[[Crew], list[int]], force: float) -> bool:
         deadline = time.monotonic() + _PREY_SECONDS
         while time.monotonic() < deadline:
-            found = look()
+            found = [pid for pool in POOLS for pid in look(crew(self._processes[pool]))]
             if found and kill(found[int(force * len(found))]):
                 return True
             time.sleep(0.002)
@@ -300,9 +321,9 @@ def _may_be_of_reconcile(key: str) -> bool:
 
 
 @contextlib.contextmanager
-def world(folder: Path) -> Iterator[World]:
+def world(folder: Path, skew: int) -> Iterator[World]:
     """A world that runs, and of which nothing runs afterwards."""
-    made = World(folder)
+    made = World(folder, skew)
     try:
         made.start()
         yield made

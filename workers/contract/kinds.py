@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -15,6 +15,7 @@ _SIZE = re.compile(r"([0-9]{1,12})\s*([kmg]?)(?:i?b)?", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
+_HOST_NAME = re.compile(r"[A-Za-z0-9._-]*[A-Za-z_-][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,18 +137,21 @@ def is_https_or_loopback(url: str) -> bool:
         _ = parts.port
     except ValueError:
         return False
-    if not parts.hostname or "@" in parts.netloc or not _VISIBLE_ASCII.fullmatch(url):
+    host = parts.hostname
+    if not host or "@" in parts.netloc or not _VISIBLE_ASCII.fullmatch(url):
         return False
-    return parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname))
+    address = _address(host)
+    if address is None and not _HOST_NAME.fullmatch(host):
+        return False
+    is_loopback = address.is_loopback if address else host == "localhost"
+    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback)
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
+def _address(host: str) -> IPv4Address | IPv6Address | None:
     try:
-        return ip_address(host).is_loopback
+        return ip_address(host)
     except ValueError:
-        return False
+        return None
 
 
 def _bounded(number: int, least: int, most: int | None) -> int:

@@ -2,14 +2,15 @@
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
 DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
 
 _PORTS = {"http": 80, "https": 443}
-_VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
-_HOST_NAME = re.compile(r"[A-Za-z0-9._-]*[A-Za-z_-][A-Za-z0-9._-]*")
+# What stands in a shortened secret for the part that was left out.
+_SHORTENED = re.compile(r"(?P<start>[^.…*•]*)[.…*•]+(?P<end>[^.…*•]*)")
+_PREFIX = "whsec_"
+_LEAST_KNOWN_CHARACTERS = 4
 
 
 class Secret:
@@ -26,6 +27,22 @@ class Secret:
     def masked_in(self, text: str) -> str:
         """`text`, which may quote the secret, without it."""
         return text.replace(self._value, "***") if self._value else text
+
+    def is_shown_as(self, shortened: str) -> bool:
+        """Whether `shortened` can be this secret with a part left out.
+
+        Gemini lists signing secrets as `truncated_secret` and documents no form. Accepted are a start and an end
+        around dots or asterisks (`whsec_Zm…9v`), one of them missing, and either alone. Fewer than four
+        characters prove nothing.
+        """
+        bare, shortened = self._value.removeprefix(_PREFIX), shortened.removeprefix(_PREFIX)
+        parts = _SHORTENED.fullmatch(shortened)
+        if parts is None:
+            known, fits = len(shortened), bare.startswith(shortened) or bare.endswith(shortened)
+        else:
+            known = len(parts["start"]) + len(parts["end"])
+            fits = bare.startswith(parts["start"]) and bare.endswith(parts["end"])
+        return fits and known >= _LEAST_KNOWN_CHARACTERS
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and self._value == other._value
@@ -47,27 +64,6 @@ class Access:
     api_key: Secret
 
 
-def is_api_key(text: str) -> bool:
-    """Whether `text` can be an API key, and so be sent in a header."""
-    return _VISIBLE_ASCII.fullmatch(text) is not None
-
-
-def is_https_or_loopback(url: str) -> bool:
-    """Whether what is sent to `url` can't be read on the way: https, or http that stays on this machine."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        return False
-    if not host or parts.username is not None or not _VISIBLE_ASCII.fullmatch(url):
-        return False
-    address = _address(host)
-    if address is None and not _HOST_NAME.fullmatch(host):
-        return False
-    is_loopback = address.is_loopback if address else host == "localhost"
-    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback)
-
-
 def same_host(one: str, other: str) -> bool:
     """Whether two addresses have scheme, host and port in common, and name no user."""
     try:
@@ -76,10 +72,3 @@ def same_host(one: str, other: str) -> bool:
     except ValueError:
         return False
     return first == second and None not in first[:3] and first[3] is None
-
-
-def _address(host: str) -> IPv4Address | IPv6Address | None:
-    try:
-        return ip_address(host)
-    except ValueError:
-        return None

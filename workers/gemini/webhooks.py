@@ -28,10 +28,6 @@ DISABLED_FOR_FAILURES = "disabled_due_to_failed_deliveries"
 _NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 _ALL = "/v1beta/webhooks"
 _PAGE_SIZE = 50
-# What stands in a shortened secret for the part that was left out.
-_SHORTENED = re.compile(r"(?P<start>[^.…*•]*)[.…*•]+(?P<end>[^.…*•]*)")
-_PREFIX = "whsec_"
-_LEAST_KNOWN_CHARACTERS = 4
 
 
 class SigningSecret(msgspec.Struct, frozen=True):
@@ -172,28 +168,11 @@ def same_url(one: str, other: str) -> bool:
         return one == other
 
 
-def is_shown_as(secret: Secret, shortened: str) -> bool:
-    """Whether `shortened` can be this secret with a part left out.
-
-    Gemini lists secrets as `truncated_secret` and documents no form. Accepted are a start and an end
-    around dots or asterisks (`whsec_Zm…9v`), one of them missing, and either alone. Fewer than four
-    characters prove nothing.
-    """
-    bare, shortened = secret.reveal().removeprefix(_PREFIX), shortened.removeprefix(_PREFIX)
-    parts = _SHORTENED.fullmatch(shortened)
-    if parts is None:
-        known, fits = len(shortened), bare.startswith(shortened) or bare.endswith(shortened)
-    else:
-        known = len(parts["start"]) + len(parts["end"])
-        fits = bare.startswith(parts["start"]) and bare.endswith(parts["end"])
-    return fits and known >= _LEAST_KNOWN_CHARACTERS
-
-
 def signs_with(webhook: Webhook, secrets: Iterable[Secret]) -> bool:
     """Whether `secrets` hold what Gemini goes on signing with: of those listed, the last to expire."""
     latest = max((each.expiry for each in webhook.signing_secrets), default=None)
     current = [each.truncated_secret for each in webhook.signing_secrets if each.expiry == latest]
-    return any(is_shown_as(secret, shortened) for secret in secrets for shortened in current)
+    return any(secret.is_shown_as(shortened) for secret in secrets for shortened in current)
 
 
 def _path(webhook_id: str) -> str:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import httpx
 import pytest
 
 from workers.contract import kinds, settings
@@ -84,10 +85,25 @@ def test_an_address_that_is_sent_to_is_https_or_on_this_machine(setting: Setting
         ("ftp://127.0.0.1/", False),
         ("example.com", False),
         ("https://exa mple.com/", False),
+        ("https://example.com/\x7f", False),
+        ("https://exämple.com/", False),
+        ("https://exa$mple.com/", False),
+        ("https://@example.com/", False),
+        ("https://localhost\\@example.com/", False),
+        ("https://example.com:port/", False),
+        ("https://example.com:99999/", False),
+        ("https://999.1.1.1/", False),
+        ("https://[2001:db8::g]/", False),
+        ("http://[2001:db8::1]/", False),
+        ("https://[2001:db8::1]/", True),
+        ("http://127.1.2.3/", True),
+        ("HTTP://LOCALHOST/", True),
     ],
 )
 def test_only_https_or_this_machine_is_accepted(url: str, accepted: bool) -> None:
     assert is_https_or_loopback(url) is accepted
+    if accepted:
+        assert httpx.URL(url).host
 
 
 def test_white_space_around_a_key_is_a_mistake_and_around_anything_else_is_not() -> None:

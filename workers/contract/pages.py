@@ -1,0 +1,277 @@
+"""What happened, read a page at a time: one range query and one pipeline, whatever the number of batches.
+
+No page and no count walks RQ's registries or the bucket.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis
+
+from workers.contract.history import (
+    ANY,
+    DEFAULT_PROJECT,
+    WARNED,
+    BatchState,
+    Delivered,
+    Names,
+    ref_of,
+)
+
+_NUMBERS = ("announced_at", "changed_at", "committed_at", "ended_at", "created_at", "next_try", "expires_at")
+_COUNTS = ("expected", "pending", "keys", "parts", "parts_done", "raw_bytes", "revision", "warnings")
+_DOCUMENTS = ("counts", "usage", "cost", "finish_reasons", "model_versions")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What is known of a batch. Times are seconds since 1970; what is not known is None.
+
+    `expected` is how many requests Gemini counts, `pending` how many of them it has not answered. `keys`, `parts` and
+    `raw_bytes` are what was fetched so far, `parts_done` the parts that are written. `counts`, `usage`, `cost`,
+    `finish_reasons` and `model_versions` are those of `batch.json`, `warnings` is how many it has. `reason`: of the
+    last failure. `expires_at`: until then its results are sure to be there.
+    """
+
+    project: str
+    batch: str
+    state: str
+    display_name: str | None = None
+    model: str | None = None
+    trigger: str | None = None
+    gemini_state: str | None = None
+    reason: str | None = None
+    announced_at: float | None = None
+    changed_at: float | None = None
+    created_at: float | None = None
+    ended_at: float | None = None
+    committed_at: float | None = None
+    next_try: float | None = None
+    expires_at: float | None = None
+    expected: int | None = None
+    pending: int | None = None
+    keys: int | None = None
+    parts: int | None = None
+    parts_done: int | None = None
+    raw_bytes: int | None = None
+    revision: int | None = None
+    warnings: int | None = None
+    counts: Mapping[str, int] | None = None
+    usage: Mapping[str, int] | None = None
+    cost: Mapping[str, Any] | None = None
+    finish_reasons: Mapping[str, int] | None = None
+    model_versions: Mapping[str, int] | None = None
+
+    @property
+    def ref(self) -> str:
+        return ref_of(self.batch, self.project)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`at`: seconds since 1970. `fields` are the event's own: strings and numbers."""
+
+    at: float
+    event: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A delivery or an action. `id` names it to the next page. `fields` are texts; a delivery has `outcome` among them.
+
+    Refused and ignored deliveries are summed up: `count` of them within a second, for the same `reason`.
+    """
+
+    id: str
+    at: float
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`total` is how many there are on all pages."""
+
+    records: list[Record]
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which batches. `text` is looked for in ids and display names. Times are seconds since 1970, by announcement."""
+
+    state: str | None = None
+    project: str | None = None
+    text: str | None = None
+    since: float | None = None
+    until: float | None = None
+    warnings: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        return self == Filter()
+
+
+class Pages:
+    """Reads a deployment's history. Everything raises `redis.exceptions.RedisError` where Redis does not answer."""
+
+    def __init__(self, connection: Redis, prefix: str) -> None:
+        self._connection: Any = connection  # redis-py's own types are unions of all that may come
+        self.names = Names(prefix)
+
+    def page(self, wanted: Filter, *, offset: int = 0, limit: int = 50) -> Page:
+        """Batches that match, newest first."""
+        if wanted.text or (wanted.warnings and wanted.state):
+            refs = self.matching(wanted)
+            return Page(self.records(refs[offset : offset + limit]), len(refs))
+        index, (least, most) = self._index(wanted), _bounds(wanted)
+        with self._connection.pipeline(transaction=False) as pipe:
+            pipe.zcount(index, least, most)
+            pipe.zrevrangebyscore(index, most, least, start=offset, num=limit)
+            total, refs = pipe.execute()
+        return Page(self.records([_text(ref) for ref in refs]), total)
+
+    def matching(self, wanted: Filter) -> list[str]:
+        """The refs of all batches that match, newest first; for `records`, and for what is done to all of them."""
+        index, (least, most) = self._index(wanted), _bounds(wanted)
+        refs = [_text(ref) for ref in self._connection.zrevrangebyscore(index, most, least)]
+        if wanted.warnings and wanted.state:
+            in_state = self.names.index(wanted.state, wanted.project or ANY)
+            also = {_text(ref) for ref in self._connection.zrange(in_state, 0, -1)}
+            refs = [ref for ref in refs if ref in also]
+        if wanted.text:
+            text = wanted.text.casefold()
+            display_names = self._connection.hgetall(self.names.display_names)
+            named = {_text(ref) for ref, name in display_names.items() if text in _text(name)}
+            refs = [ref for ref in refs if ref in named or text in ref.partition("/")[2].casefold()]
+        return refs
+
+    def records(self, refs: Sequence[str]) -> list[Record]:
+        """What is known of these batches, in their order; those that nothing is known of are left out."""
+        with self._connection.pipeline(transaction=False) as pipe:
+            for ref in refs:
+                pipe.hgetall(self.names.record(ref))
+            return [_record(fields) for fields in pipe.execute() if fields]
+
+    def record(self, batch: str, project: str = DEFAULT_PROJECT) -> Record | None:
+        found = self.records([ref_of(batch, project)])
+        return found[0] if found else None
+
+    def steps(self, batch: str, project: str = DEFAULT_PROJECT) -> list[Step]:
+        """What happened to a batch, oldest first."""
+        told = self._connection.lrange(self.names.steps(ref_of(batch, project)), 0, -1)
+        return [*_steps(told)]
+
+    def counts(self, project: str | None = None) -> dict[str, int]:
+        """How many batches are in each state, and under `warned` how many commits have warnings."""
+        states = (*BatchState, WARNED)
+        with self._connection.pipeline(transaction=False) as pipe:
+            for state in states:
+                pipe.zcard(self.names.index(state, project or ANY))
+            return {str(state): count for state, count in zip(states, pipe.execute(), strict=True)}
+
+    def projects(self) -> list[str]:
+        return sorted(_text(name) for name in self._connection.smembers(self.names.projects))
+
+    def oldest(self, states: Sequence[str], project: str | None = None) -> Record | None:
+        """Of the batches in these states, the one that was announced first."""
+        with self._connection.pipeline(transaction=False) as pipe:
+            for state in states:
+                pipe.zrange(self.names.index(state, project or ANY), 0, 0, withscores=True)
+            firsts = [first[0] for first in pipe.execute() if first]
+        if not firsts:
+            return None
+        ref, _ = min(firsts, key=lambda first: first[1])
+        found = self.records([_text(ref)])
+        return found[0] if found else None
+
+    def deliveries(
+        self, outcome: str | None = None, *, before: str | None = None, limit: int = 50
+    ) -> list[Entry]:
+        """Deliveries, newest first. `before` is the `id` of the last one of the page before.
+
+        Raises `ValueError` for an outcome that there is not, or a `before` that is no id.
+        """
+        outcomes = [Delivered(outcome)] if outcome else [*Delivered]
+        with self._connection.pipeline(transaction=False) as pipe:
+            for each in outcomes:
+                pipe.xrevrange(self.names.deliveries(each), _newest(before, each.value), "-", count=limit)
+            found = pipe.execute()
+        entries = [
+            _entry(reply, {"outcome": each.value})
+            for each, replies in zip(outcomes, found, strict=True)
+            for reply in replies
+        ]
+        return sorted(entries, key=_order, reverse=True)[:limit]
+
+    def delivered(self) -> dict[str, int]:
+        """How many entries of each outcome are kept."""
+        with self._connection.pipeline(transaction=False) as pipe:
+            for outcome in Delivered:
+                pipe.xlen(self.names.deliveries(outcome))
+            return {str(each): count for each, count in zip(Delivered, pipe.execute(), strict=True)}
+
+    def actions(self, *, before: str | None = None, limit: int = 50) -> list[Entry]:
+        """What people did, newest first: `who`, `action`, and what it was about. As `deliveries`."""
+        found = self._connection.xrevrange(self.names.actions, _newest(before), "-", count=limit)
+        return [_entry(reply, {}) for reply in found]
+
+    def _index(self, wanted: Filter) -> str:
+        state = WARNED if wanted.warnings else wanted.state or ANY
+        return self.names.index(state, wanted.project or ANY)
+
+
+def _record(raw: Mapping[Any, Any]) -> Record:
+    known: dict[str, Any] = {}
+    for name, value in _texts(raw).items():
+        if name in _NUMBERS:
+            known[name] = float(value)
+        elif name in _COUNTS:
+            known[name] = int(value)
+        elif name in _DOCUMENTS:
+            known[name] = json.loads(value)
+        elif name in Record.__slots__:
+            known[name] = value
+    return Record(**{"project": DEFAULT_PROJECT, "batch": "", "state": BatchState.ANNOUNCED.value, **known})
+
+
+def _steps(told: Sequence[Any]) -> Iterator[Step]:
+    for each in told:
+        fields = json.loads(each)
+        yield Step(float(fields.pop("at")), str(fields.pop("event")), fields)
+
+
+def _entry(reply: tuple[Any, Mapping[Any, Any]], more: Mapping[str, str]) -> Entry:
+    name = _text(reply[0])
+    # Two streams may use the same id in the same millisecond.
+    told = "-".join([name, *more.values()])
+    return Entry(told, int(name.partition("-")[0]) / 1000, {**more, **_texts(reply[1])})
+
+
+def _order(entry: Entry) -> tuple[int, int, str]:
+    moment, number, outcome = entry.id.split("-")
+    return int(moment), int(number), outcome
+
+
+def _newest(before: str | None, outcome: str = "") -> str:
+    """Where a range over a stream begins, so that what it gives comes after `before` in the order of a page."""
+    if before is None:
+        return "+"
+    moment, number, of = f"{before}-".split("-")[:3]
+    last = f"{int(moment)}-{int(number)}"
+    return last if outcome < of else f"({last}"
+
+
+def _bounds(wanted: Filter) -> tuple[float | str, float | str]:
+    least = "-inf" if wanted.since is None else wanted.since
+    return least, "+inf" if wanted.until is None else wanted.until
+
+
+def _texts(reply: Mapping[Any, Any]) -> dict[str, str]:
+    return {_text(name): _text(value) for name, value in reply.items()}
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
