@@ -118,7 +118,7 @@ def _read(path: Path, what: str) -> str:
 
 REDIS_URL = Setting(
     name="REDIS_URL",
-    used_by=("serve", "work", "replay", "forget", "status", "reconcile"),
+    used_by=("serve", "work", "replay", "forget", "status", "reconcile", "console"),
     kind=kinds.redis_url(),
     default="redis://127.0.0.1:6379/0",
     about="Where Redis is: `redis://`, `rediss://` or `unix://`",
@@ -126,7 +126,7 @@ REDIS_URL = Setting(
 )
 QUEUE_PREFIX = Setting(
     name="QUEUE_PREFIX",
-    used_by=("serve", "work", "replay", "forget", "status", "reconcile"),
+    used_by=("serve", "work", "replay", "forget", "status", "reconcile", "console"),
     kind=kinds.prefix(),
     default="batch-receiver",
     about="What queues, job ids and keys in Redis begin with, so that a database can be shared",
@@ -187,10 +187,10 @@ WEBHOOK_MAX_BODY_BYTES = Setting(
 )
 PORT = Setting(
     name="PORT",
-    used_by=("serve",),
+    used_by=("serve", "console"),
     kind=kinds.whole(least=0, most=65_535),
     default="8080",
-    about="The port to listen on where `--port` is not given",
+    about="The port to listen on where `--port` is not given; for `console` it is 8090",
 )
 GOOGLE_API_KEY = Setting(
     name="GOOGLE_API_KEY",
@@ -216,7 +216,7 @@ GOOGLE_GEMINI_BASE_URL = Setting(
 )
 STORAGE_URL = Setting(
     name="STORAGE_URL",
-    used_by=("work", "process", "status", "reconcile", "verify"),
+    used_by=("work", "process", "status", "reconcile", "verify", "console"),
     kind=kinds.text(),
     about=(
         "The bucket: `file:///srv/results`, `s3://bucket/prefix`, `gs://…`, `az://…`; credentials and endpoint as"
@@ -264,6 +264,30 @@ RECONCILE_REENABLE = Setting(
     kind=kinds.switch(),
     default="off",
     about="Whether a webhook that Gemini disabled after failed deliveries is enabled again: `on` or `off`",
+)
+
+CONSOLE_PASSWORD = Setting(
+    name="CONSOLE_PASSWORD",
+    used_by=("console",),
+    kind=kinds.text(),
+    about="What the user `admin` signs in with; demanded on any address but this machine's own",
+    is_secret=True,
+)
+CONSOLE_TRUST_USER_HEADER = Setting(
+    name="CONSOLE_TRUST_USER_HEADER",
+    used_by=("console",),
+    kind=kinds.header(),
+    about=(
+        "The header in which a proxy that signs people in says who it is, such as `X-Forwarded-User`; only where"
+        " nobody can come past that proxy"
+    ),
+)
+CONSOLE_READ_ONLY = Setting(
+    name="CONSOLE_READ_ONLY",
+    used_by=("console",),
+    kind=kinds.switch(),
+    default="off",
+    about="Whether the console only shows, and changes nothing: `on` or `off`",
 )
 
 SETTINGS: tuple[Setting[Any], ...] = tuple(
