@@ -21,7 +21,8 @@ from rq.serializers import JSONSerializer
 from tests.support.queues import BATCHES, PARTS, queue
 from workers import contract
 from workers.contract import Announced, Announcement, Outcome, Queues, Trigger
-from workers.contract.queues import ANNOUNCEMENT_TTL_SECONDS, FAILURE_TTL_SECONDS, JOB_TIMEOUT_SECONDS
+from workers.contract.queues import ANNOUNCEMENT_TTL_SECONDS
+from workers.contract.records import FAILURE_TTL_SECONDS, JOB_TIMEOUT_SECONDS
 
 ID_CHARACTERS = "ABCXYZabcxyz0189_-"
 LIKE_IDS = st.text(st.sampled_from(ID_CHARACTERS + "/ .\n\0é"), max_size=140)

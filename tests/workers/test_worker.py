@@ -18,7 +18,7 @@ from tests.support.scripted import Answer, scripted
 from tests.support.waiting import wait_until
 from workers import contract
 from workers.contract import Announcement, Queues, Trigger
-from workers.contract.queues import FAILURE_TTL_SECONDS
+from workers.contract.records import FAILURE_TTL_SECONDS
 from workers.worker import ORPHAN_SECONDS, BatchWorker, ForbiddenJob, OwnJob, OwnQueue, requeue_orphans
 
 NOW = 1_000_000.0

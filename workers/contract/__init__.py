@@ -5,7 +5,6 @@
 
 from workers.contract.announcements import BATCH_ID, Announced, Announcement, Outcome, Trigger, parse_batch_id
 from workers.contract.queues import (
-    CRASH_RETRIES,
     FAN_OUT_PART,
     MAX_WAITING_STRANGERS,
     PREFIX,
@@ -13,7 +12,7 @@ from workers.contract.queues import (
     Queues,
     text,
 )
-from workers.contract.records import DeletableJob
+from workers.contract.records import CRASH_RETRIES, DeletableJob
 
 __all__ = [
     "BATCH_ID",

@@ -32,6 +32,7 @@ class Announcement:
 
     `user_metadata` is JSON text as it came with a dynamic event, bounded by the sender's body limit. `urgent`: its
     results are near their end, so its job goes before all others. `refetch`: fetch it again though it is committed.
+    `event` and `delivery`: the type and the id of the delivery that says so, if one did.
     """
 
     batch: str
@@ -39,6 +40,8 @@ class Announcement:
     user_metadata: str | None = None
     urgent: bool = False
     refetch: bool = False
+    event: str | None = None
+    delivery: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

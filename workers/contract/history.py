@@ -14,10 +14,13 @@ where there are any, and read by `workers.contract.pages`. All of it is bounded.
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from redis import Redis
+
+from workers.contract.announcements import Announcement, Outcome, Trigger
 
 DEFAULT_PROJECT = "default"
 ANY = "-"
@@ -26,6 +29,8 @@ ANY = "-"
 KEPT_SECONDS = 90 * 86400
 MOST_STEPS = 200
 MOST_ACTIONS = 10_000
+
+_BY_DELIVERY = frozenset({Trigger.WEBHOOK.value, Trigger.DYNAMIC.value})
 
 Value = str | int | float
 
@@ -116,45 +121,54 @@ def deliver(pipe: Any, names: Names, outcome: Delivered, fields: Mapping[str, Va
     pipe.xadd(names.deliveries(outcome), told, maxlen=MOST_DELIVERIES[outcome], approximate=True)
 
 
-def begin(pipe: Any, names: Names, ref: str, *, trigger: str, at: float, told: str) -> None:
-    """Put a batch that has no record, and its first step, into a pipeline."""
-    project, _, batch = ref.partition("/")
-    known = {
-        "project": project,
-        "batch": batch,
-        "state": BatchState.ANNOUNCED.value,
-        "announced_at": at,
-        "changed_at": at,
-        "trigger": trigger,
-    }
-    pipe.hset(names.record(ref), mapping=known)
-    pipe.expire(names.record(ref), KEPT_SECONDS)
-    _enter(pipe, names, ref, BatchState.ANNOUNCED, at)
-    pipe.rpush(names.steps(ref), told)
-    pipe.expire(names.steps(ref), KEPT_SECONDS)
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An announcement, what becomes of it, and `known`: the state of its batch as it was read just before."""
+
+    announcement: Announcement
+    outcome: Outcome
+    known: str | None
+    at: float
 
 
-def again(pipe: Any, names: Names, ref: str, *, known: str, at: float, told: str, enqueued: bool) -> None:
-    """Put into a pipeline that a batch was announced once more. `known` is its state as it was read just before.
+def announced(pipe: Any, names: Names, told: Told) -> None:
+    """Put what an announcement leaves behind into the pipeline that enqueues its job.
 
-    What was given up is at work again. Anything else stays what it is until a job looks at it.
+    What was given up is at work again. Any other batch that is known stays what it is until a job looks at it.
     """
-    if enqueued and known == BatchState.GIVEN_UP:
+    said, at = told.announcement, told.at
+    ref, trigger = ref_of(said.batch), said.trigger.value
+    steps = names.steps(ref)
+    if trigger in _BY_DELIVERY:
+        about = {"batch": said.batch, "trigger": trigger, "type": said.event, "webhook_id": said.delivery}
+        deliver(pipe, names, Delivered(told.outcome.value), about)
+    pipe.rpush(steps, step("announced", at, by=trigger, outcome=told.outcome.value, webhook_id=said.delivery))
+    if told.known is None:
+        _begin(pipe, names, ref, trigger, at)
+        pipe.expire(steps, KEPT_SECONDS)
+        return
+    pipe.ltrim(steps, -MOST_STEPS, -1)
+    if told.known == BatchState.GIVEN_UP and told.outcome is Outcome.ACCEPTED:
         pipe.hset(names.record(ref), mapping={"state": BatchState.ANNOUNCED.value, "changed_at": at})
-        project, _, _ = ref.partition("/")
-        for index in (names.index(known), names.index(known, project)):
-            pipe.zrem(index, ref)
-        _enter(pipe, names, ref, BatchState.ANNOUNCED, at)
-    pipe.rpush(names.steps(ref), told)
-    pipe.ltrim(names.steps(ref), -MOST_STEPS, -1)
+        for each in (ANY, DEFAULT_PROJECT):
+            pipe.zrem(names.index(told.known, each), ref)
+            pipe.zadd(names.index(BatchState.ANNOUNCED, each), {ref: at})
 
 
-def _enter(pipe: Any, names: Names, ref: str, state: str, at: float, *, first: bool = True) -> None:
+def _begin(pipe: Any, names: Names, ref: str, trigger: str, at: float) -> None:
+    project, _, batch = ref.partition("/")
+    state = BatchState.ANNOUNCED.value
+    known = {"project": project, "batch": batch, "state": state, "announced_at": at, "changed_at": at}
+    pipe.hset(names.record(ref), mapping={**known, "trigger": trigger})
+    pipe.expire(names.record(ref), KEPT_SECONDS)
+    _enter(pipe, names, ref, state, at)
+
+
+def _enter(pipe: Any, names: Names, ref: str, state: str, at: float) -> None:
     project, _, _ = ref.partition("/")
     for each in (ANY, project):
         pipe.zadd(names.index(state, each), {ref: at})
-        if first:
-            pipe.zadd(names.index(ANY, each), {ref: at}, nx=True)
+        pipe.zadd(names.index(ANY, each), {ref: at})
 
 
 class History:

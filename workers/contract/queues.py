@@ -4,32 +4,27 @@ Everything here begins with `QUEUE_PREFIX`, so that a database can be shared: no
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from redis import Redis
 from redis.exceptions import WatchError
-from rq import Queue, Retry
+from rq import Queue
 from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
+from workers.contract import history
 from workers.contract.announcements import Announced, Announcement, Outcome, Trigger, parse_batch_id
-from workers.contract.records import DeletableJob
+from workers.contract.records import BLOCKING, DeletableJob, NewJob, put
 
 PREFIX = "batch-receiver"
 
 PROCESS_BATCH = "workers.jobs.process_batch"
 FAN_OUT_PART = "workers.jobs.fan_out_part"
 
-# An expected retry is returned by the job itself; these are for what nobody foresaw: a work-horse that was
-# killed, a bug. The first two are immediate, so that a crash does not wait for RQ's scheduler.
-CRASH_RETRIES = (0, 0, 10, 60, 300, 900, 3600)
-
-JOB_TIMEOUT_SECONDS = 6 * 3600
-FAILURE_TTL_SECONDS = 30 * 86400
 ANNOUNCEMENT_TTL_SECONDS = 45 * 86400  # Longer than any results live.
 
 # What nobody but dynamic webhooks told of may be anybody's, so only so many of them wait at a time.
@@ -39,30 +34,6 @@ _T = TypeVar("_T")
 
 # A running job's record changes every few seconds, so a second attempt is rare already.
 _ATTEMPTS = 20
-
-_BLOCKING = frozenset(
-    {
-        JobStatus.CREATED,
-        JobStatus.QUEUED,
-        JobStatus.STARTED,
-        JobStatus.DEFERRED,
-        JobStatus.SCHEDULED,
-        JobStatus.RATE_LIMITED,
-        JobStatus.READY_TO_ENQUEUE,
-    }
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _New:
-    """A job that is to be enqueued in `queue`."""
-
-    queue: str
-    function: str
-    args: tuple[Any, ...]
-    job_id: str
-    meta: dict[str, str] | None = None
-    at_front: bool = False
 
 
 class Queues:
@@ -78,6 +49,7 @@ class Queues:
         self.prefix = prefix
         self.names = (f"{prefix}-batches", f"{prefix}-parts")
         self.batches, self.parts = self.names
+        self._history = history.Names(prefix)
         self._job_id = re.compile(
             rf"{re.escape(prefix)}-(?:batch-(?P<whole>.+)|part-(?P<cut>.+)-[0-9]{{5,}})", re.DOTALL
         )
@@ -149,39 +121,37 @@ class Queues:
         job_ids = {self.batch_job_id(batch): batch for batch in first}
         impatient = {self.batch_job_id(a.batch) for a in announcements if a.trigger is not Trigger.RECONCILE}
 
-        def write(pipe: Any) -> tuple[dict[str, Job | None], set[str]]:
+        def write(pipe: Any) -> list[Outcome]:
             free = self._watch_free(pipe, job_ids, impatient)
-            strangers = self._strangers_without_room(announcements)
+            known = self._known_states(first)
+            outcomes = self._outcomes(announcements, free)
             pipe.multi()
             urgent = [job_id for job_id, batch in job_ids.items() if first[batch].urgent]
+            full = {
+                a.batch for a, outcome in zip(announcements, outcomes, strict=True) if outcome is Outcome.FULL
+            }
             # Each one is put before those that are there already, so the first of them comes last.
             for job_id in (*(each for each in job_ids if each not in urgent), *reversed(urgent)):
                 batch = job_ids[job_id]
-                if job_id in free and batch not in strangers:
-                    self._replace(pipe, self._look(batch, first[batch]), free[job_id])
-            for announcement in announcements:
-                if announcement.batch not in strangers:
+                if job_id in free and batch not in full:
+                    self._put(pipe, self._look(batch, first[batch]), free[job_id])
+            now = time.time()
+            for announcement, outcome in zip(announcements, outcomes, strict=True):
+                if outcome is not Outcome.FULL:
                     self._note(pipe, announcement)
-            return free, strangers
+                    told = history.Told(announcement, outcome, known.get(announcement.batch), now)
+                    history.announced(pipe, self._history, told)
+                    known.setdefault(announcement.batch, history.BatchState.ANNOUNCED)
+            return outcomes
 
-        free, strangers = self._transaction(write)
-        outcomes = []
-        unseen = {batch for job_id, batch in job_ids.items() if job_id in free}
-        for announcement in announcements:
-            batch = announcement.batch
-            if batch in strangers:
-                outcomes.append(Outcome.FULL)
-                continue
-            outcomes.append(Outcome.ACCEPTED if batch in unseen else Outcome.DUPLICATE)
-            unseen.discard(batch)
-        return outcomes
+        return self._transaction(write)
 
     def enqueue_part(self, batch: str, number: int, *, hurry: bool = False) -> bool:
         """Enqueue the fan-out of a part unless it waits or runs; whether it was enqueued.
 
         `hurry`: also where it waits for its next try. Raises `redis.exceptions.RedisError`.
         """
-        new = _New(self.parts, FAN_OUT_PART, (batch, number), self.part_job_id(batch, number))
+        new = NewJob(self.parts, FAN_OUT_PART, (batch, number), self.part_job_id(batch, number))
         return self._enqueue(new, hurry=hurry)
 
     def announced(self, batch: str) -> Announced:
@@ -226,6 +196,8 @@ class Queues:
                     forgotten += 1
         self.connection.delete(self.announcement(batch))
         self.connection.srem(self.strangers, batch)
+        if self._known_states([batch]).get(batch) in history.UNFINISHED:
+            history.History(self.connection, self.prefix).drop([history.ref_of(batch)])
         return forgotten
 
     def jobs_of(self, batch: str) -> list[str]:
@@ -233,22 +205,26 @@ class Queues:
         ids = {text(member) for member in self.connection.sscan_iter(self.jobs, count=1000)}
         return sorted(job_id for job_id in ids if self.batch_of(job_id) == batch)
 
-    def _enqueue(self, new: _New, *, hurry: bool) -> bool:
+    def _enqueue(self, new: NewJob, *, hurry: bool) -> bool:
         def write(pipe: Any) -> bool:
             free = self._watch_free(pipe, [new.job_id], [new.job_id] if hurry else ())
             if new.job_id not in free:
                 return False
             pipe.multi()
-            self._replace(pipe, new, free[new.job_id])
+            self._put(pipe, new, free[new.job_id])
             return True
 
         return self._transaction(write)
 
-    def _look(self, batch: str, announcement: Announcement | None = None) -> _New:
+    def _put(self, pipe: Any, new: NewJob, old: Job | None) -> None:
+        put(pipe, self.queue(new.queue), new, old)
+        pipe.sadd(self.jobs, new.job_id)
+
+    def _look(self, batch: str, announcement: Announcement | None = None) -> NewJob:
         """The job that looks at a batch."""
         meta = {"trigger": announcement.trigger.value} if announcement else None
         urgent = announcement is not None and announcement.urgent
-        return _New(self.batches, PROCESS_BATCH, (batch,), self.batch_job_id(batch), meta, at_front=urgent)
+        return NewJob(self.batches, PROCESS_BATCH, (batch,), self.batch_job_id(batch), meta, at_front=urgent)
 
     def _transaction(self, write: Callable[[Any], _T]) -> _T:
         """Have `write` watch, look and queue commands; once more where what it watched changed meanwhile."""
@@ -282,7 +258,7 @@ class Queues:
         for job_id, status in zip(job_ids, statuses, strict=True):
             if status is None:
                 free[job_id] = None
-            elif text(status) not in _BLOCKING or (
+            elif text(status) not in BLOCKING or (
                 text(status) == JobStatus.SCHEDULED and job_id in impatient
             ):
                 try:
@@ -307,6 +283,30 @@ class Queues:
         new = [batch for batch, is_known in zip(doubtful, known, strict=True) if not is_known]
         return set(new[max(0, MAX_WAITING_STRANGERS - waiting) :])
 
+    def _known_states(self, batches: Iterable[str]) -> dict[str, str]:
+        """Where batches are as far as the history knows."""
+        batches = list(batches)
+        with self.connection.pipeline(transaction=False) as reader:
+            for batch in batches:
+                reader.hget(self._history.record(history.ref_of(batch)), "state")
+            states = reader.execute()
+        return {batch: text(state) for batch, state in zip(batches, states, strict=True) if state}
+
+    def _outcomes(
+        self, announcements: Sequence[Announcement], free: Mapping[str, Job | None]
+    ) -> list[Outcome]:
+        strangers = self._strangers_without_room(announcements)
+        outcomes = []
+        unseen = {announcement.batch for announcement in announcements}
+        for batch in (announcement.batch for announcement in announcements):
+            if batch in strangers:
+                outcomes.append(Outcome.FULL)
+                continue
+            is_new = batch in unseen and self.batch_job_id(batch) in free
+            outcomes.append(Outcome.ACCEPTED if is_new else Outcome.DUPLICATE)
+            unseen.discard(batch)
+        return outcomes
+
     def _note(self, pipe: Any, announcement: Announcement) -> None:
         key = self.announcement(announcement.batch)
         pipe.hincrby(key, announcement.trigger.value, 1)
@@ -319,24 +319,6 @@ class Queues:
             pipe.sadd(self.strangers, announcement.batch)
         else:
             pipe.srem(self.strangers, announcement.batch)
-
-    def _replace(self, pipe: Any, new: _New, old: Job | None) -> None:
-        if old is not None:
-            old.delete(pipeline=pipe, remove_from_queue=False)
-        self.queue(new.queue).enqueue_call(
-            new.function,
-            args=new.args,
-            job_id=new.job_id,
-            timeout=JOB_TIMEOUT_SECONDS,
-            result_ttl=0,
-            failure_ttl=FAILURE_TTL_SECONDS,
-            description=new.job_id,
-            meta=new.meta,
-            retry=Retry(max=len(CRASH_RETRIES), interval=list(CRASH_RETRIES)),
-            at_front=new.at_front,
-            pipeline=pipe,
-        )
-        pipe.sadd(self.jobs, new.job_id)
 
 
 def text(value: str | bytes) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import redis
 
+from workers.contract import Announcement, Outcome, Queues, Trigger
 from workers.contract.history import (
     KEPT_SECONDS,
     MOST_DELIVERIES,
@@ -213,3 +214,71 @@ def test_what_people_did_is_written_down(history: History, pages: Pages) -> None
         {"who": "admin", "action": "replay", "batch": "abc"},
     ]
     assert pages.actions(before=pages.actions(limit=1)[0].id)[0].fields["who"] == "admin"
+
+
+def events(pages: Pages, batch: str) -> list[tuple[str, str, str]]:
+    return [(each.event, each.fields["by"], each.fields["outcome"]) for each in pages.steps(batch)]
+
+
+def test_an_announcement_leaves_a_record_a_step_and_its_delivery(
+    redis_client: "redis.Redis", pages: Pages
+) -> None:
+    queues = Queues(redis_client, "t")
+    told = Announcement("abc", Trigger.WEBHOOK, event="batch.succeeded", delivery="msg_1")
+
+    assert queues.announce([told, told, Announcement("xyz", Trigger.RECONCILE)]) == [
+        Outcome.ACCEPTED,
+        Outcome.DUPLICATE,
+        Outcome.ACCEPTED,
+    ]
+
+    record = pages.record("abc")
+    assert record
+    assert (record.state, record.trigger, record.project) == ("announced", "webhook", "default")
+    assert events(pages, "abc") == [
+        ("announced", "webhook", "accepted"),
+        ("announced", "webhook", "duplicate"),
+    ]
+    assert pages.steps("abc")[0].fields["webhook_id"] == "msg_1"
+    assert pages.page(Filter(state="announced")).total == pages.page(Filter()).total == 2
+    assert [each.fields for each in pages.deliveries("accepted")] == [
+        {
+            "outcome": "accepted",
+            "batch": "abc",
+            "trigger": "webhook",
+            "type": "batch.succeeded",
+            "webhook_id": "msg_1",
+        }
+    ]
+    assert pages.delivered()["duplicate"] == 1
+
+
+def test_only_what_was_given_up_is_at_work_again_when_it_is_announced(
+    redis_client: "redis.Redis", history: History, pages: Pages
+) -> None:
+    queues = Queues(redis_client, "t")
+    for state in (BatchState.SUCCEEDED, BatchState.GIVEN_UP, BatchState.IN_PARTS):
+        history.note(ref_of(state.value), state, at=NOW)
+
+    queues.announce([Announcement(each, Trigger.REPLAY) for each in ("succeeded", "given-up", "in-parts")])
+
+    assert {each.batch: (each.state, each.announced_at) for each in pages.page(Filter()).records} == {
+        "succeeded": ("succeeded", NOW),
+        "given-up": ("announced", NOW),
+        "in-parts": ("in-parts", NOW),
+    }
+    assert pages.counts()["given-up"] == 0
+
+
+def test_a_batch_that_is_forgotten_before_its_commit_is_not_listed(
+    redis_client: "redis.Redis", history: History, pages: Pages
+) -> None:
+    queues = Queues(redis_client, "t")
+    queues.announce([Announcement("abc", Trigger.WEBHOOK)])
+    history.note(ref_of("done"), BatchState.SUCCEEDED, at=NOW)
+
+    queues.forget("abc")
+    queues.forget("done")
+
+    assert batches(pages, Filter()) == ["done"]
+    assert pages.steps("abc") == []
