@@ -52,7 +52,7 @@ class Bulks:
         self._stopped: set[str] = set()
 
     def start(self, action: str, who: str, told: dict[str, str], batches: Sequence[str]) -> Bulk:
-        """Begin. `told` is the filter as it stands in the URL. Raises `Busy`, and `RedisError` before anything is done."""
+        """Begin. `told` is the filter as the URL says it. Raises `Busy` or `RedisError` before anything is done."""
         with self._lock:
             if sum(run.state == "running" for run in self._runs.values()) >= _RUNNING_AT_ONCE:
                 raise Busy("Two bulk actions are running already: wait for one of them, or stop it.")
@@ -61,7 +61,9 @@ class Bulks:
             if len(self._runs) > _KEPT:
                 self._runs.popitem(last=False)
         try:
-            self._history.act(who, f"bulk-{action}", bulk=run.id, batches=len(batches), filter=_in_words(told))
+            self._history.act(
+                who, f"bulk-{action}", bulk=run.id, batches=len(batches), filter=_in_words(told)
+            )
         except RedisError as error:
             run.state, run.trouble = "broken", _away(error)
             raise

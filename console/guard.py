@@ -155,7 +155,9 @@ def _said(sentence: str, status: int, headers: Mapping[str, str] | None = None) 
 
 def _add_headers(message: Any) -> None:
     present = {name for name, _ in message["headers"]}
-    more = [(name.encode(), value.encode()) for name, value in _HEADERS.items() if name.encode() not in present]
+    more = [
+        (name.encode(), value.encode()) for name, value in _HEADERS.items() if name.encode() not in present
+    ]
     if b"cache-control" not in present:
         more.append((b"cache-control", b"no-store"))
     message["headers"] = [*message["headers"], *more]

@@ -72,15 +72,16 @@ def page(
         "notice": request.query_params.get("done", ""),
     }
     html = _ENVIRONMENT.get_template(template).render({**common, **shown, **only_html})
-    return HTMLResponse(html, status)
+    # Whatever came from outside: what can't be encoded must not end in an error.
+    return HTMLResponse(html.encode("utf-8", "replace"), status)
 
 
 def document(shown: Any, status: int = 200) -> Response:
-    return Response(
-        json.dumps(shown, ensure_ascii=False).encode("utf-8", "surrogatepass"),
-        status,
-        media_type="application/json",
-    )
+    try:
+        body = json.dumps(shown, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        body = json.dumps(shown).encode()
+    return Response(body, status, media_type="application/json")
 
 
 def trouble(request: Request, status: int, sentence: str) -> Response:

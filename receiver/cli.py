@@ -20,6 +20,7 @@ COMMANDS = {
     "status": ("workers.cli:status", "Show one batch, or what waits, runs, failed and was committed lately."),
     "reconcile": ("workers.cli:reconcile_now", "Enqueue batches that ended without our being told."),
     "verify": ("workers.verify.cli:verify_batch", "Check a batch in the bucket, and against your requests."),
+    "console": ("console.cli:console", "Show the operations page, on this machine only."),
     "doctor": ("console.doctor.cli:doctor", "Look at everything that makes a deployment fail."),
     "emulator": ("emulator.cli:emulator", "Run a local Gemini to develop and test against."),
     "demo": ("emulator.demo.cli:demo", "Show the whole flow on this machine, end to end."),

@@ -54,7 +54,7 @@ ROOMS = {
     "workers.results": Row("workers.errors", f"{STORE} {HTTP} {QUEUE} {SERVER} {TERMINAL} {IO}"),
     "workers.verify": Row(OF_VERIFY, f"{HTTP} {QUEUE} {SERVER} obstore"),
     "sender": Row(f"{LEAVES} {CONTRACT}", f"{QUEUE} {SERVER}"),
-    "console": Row(f"{LEAVES} {CONTRACT}", "rich"),
+    "console": Row(f"console.doctor {LEAVES} {CONTRACT}", "rich"),
     "console.doctor": Row(f"console {LEAVES} {CONTRACT}", f"{SERVER} rich"),
     "emulator": Row("", f"{STORE} {QUEUE} google"),
     "emulator.demo": Row("", f"{STORE} {SERVER}"),
