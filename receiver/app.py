@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from receiver import logs
 from receiver.bodies import read_body
 from receiver.deadlines import BODY_SECONDS
+from receiver.deliveries import Deliveries
 from receiver.edge import Edge
 from receiver.errors import BodyTooLarge, BodyTooSlow, ClientGone, Refusal, SignatureRefused, Unavailable
 from receiver.events import Ignored, parse_event
@@ -26,9 +28,12 @@ from receiver.intake import Intake
 from receiver.readiness import Readiness
 from receiver.signatures import Headers, Kind, Verified
 from workers.contract import Announcement, Outcome, Trigger
+from workers.contract.history import Delivered
 
 RETRY_AFTER_SECONDS = 5
 _MAX_SHOWN_CHARACTERS = 80
+
+_DELIVERY_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 TRIGGERS = {Kind.STATIC: Trigger.WEBHOOK, Kind.DYNAMIC: Trigger.DYNAMIC}
 
@@ -52,9 +57,10 @@ WELL = _answer(200, "ok")
 class Webhook:
     """The one endpoint Gemini knows."""
 
-    def __init__(self, verify: Verify, intake: Intake, max_body_bytes: int) -> None:
+    def __init__(self, verify: Verify, intake: Intake, max_body_bytes: int, deliveries: Deliveries) -> None:
         self._verify = verify
         self._intake = intake
+        self._deliveries = deliveries
         self._max_body_bytes = max_body_bytes
         self._refused = logs.Flood("refused")
         self._dropped = logs.Flood("dropped")
@@ -63,37 +69,47 @@ class Webhook:
         self._ignored = logs.Flood("ignored", logging.INFO)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = time.perf_counter()
         try:
             body = await read_body(scope, receive, self._max_body_bytes, BODY_SECONDS)
             verified = await self._verify(scope["headers"], body, time.time())
-            response = await self._acknowledge(verified)
+            response = await self._acknowledge(verified, _delivery_id(scope["headers"]))
         except Refusal as refusal:
             response = self._refuse(refusal)
         except asyncio.CancelledError:
             # The server is stopping and its grace is over. Left alone, uvicorn would answer with a 500.
             response = UNAVAILABLE
         except Exception as error:  # noqa: BLE001 - whatever it is, Gemini is told to come back
+            self._deliveries.unheard(Delivered.UNAVAILABLE, "unexpected")
             response = _last_resort(error)
+        self._deliveries.took(time.perf_counter() - begun)
         await response(scope, receive, send)
 
-    async def _acknowledge(self, verified: Verified) -> Response:
+    async def _acknowledge(self, verified: Verified, delivery: str | None) -> Response:
         event = parse_event(verified.payload)
         if isinstance(event, Ignored):
             (self._unusable if event.is_error else self._ignored).note(event.reason)
+            self._deliveries.unheard(Delivered.IGNORED, event.reason)
             return IGNORED
         trigger = TRIGGERS[verified.kind]
         metadata = event.user_metadata if verified.kind is Kind.DYNAMIC else None
         if event.metadata_dropped and verified.kind is Kind.DYNAMIC:
             logs.warning("user_metadata_dropped", batch=event.batch)
-        outcome = await self._intake.announce(Announcement(event.batch, trigger, metadata))
+        announcement = Announcement(
+            event.batch, trigger, metadata, event=event.type[:_MAX_SHOWN_CHARACTERS], delivery=delivery
+        )
+        outcome = await self._intake.announce(announcement)
         logs.info(outcome.value, batch=event.batch, trigger=trigger.value, type=event.type)
+        self._deliveries.announced(Delivered(outcome.value))
         return ACCEPTED if outcome is Outcome.ACCEPTED else DUPLICATE
 
     def _refuse(self, refusal: Refusal) -> Response:
+        unavailable = isinstance(refusal, Unavailable)
+        self._deliveries.unheard(Delivered.UNAVAILABLE if unavailable else Delivered.REFUSED, str(refusal))
         if isinstance(refusal, SignatureRefused):
             self._refused.note(str(refusal))
             return REFUSED
-        if isinstance(refusal, Unavailable):
+        if unavailable:
             self._unavailable.note(str(refusal))
             return UNAVAILABLE
         self._dropped.note(str(refusal))
@@ -124,6 +140,7 @@ def build(
     verify: Verify,
     intake: Intake,
     readiness: Readiness,
+    deliveries: Deliveries,
     close: Callable[[], None],
 ) -> Starlette:
     """The application, given its collaborators. `close` is called when it ends."""
@@ -136,7 +153,7 @@ def build(
         watching.cancel()
         close()
 
-    webhook = Webhook(verify, intake, max_body_bytes)
+    webhook = Webhook(verify, intake, max_body_bytes, deliveries)
     health = Health(readiness)
     app = Starlette(
         routes=[
@@ -176,6 +193,12 @@ def _last_resort(error: Exception) -> Response:
     # An exception's message could quote what was sent; its type and place can't.
     logs.error("unexpected", error=type(error).__name__, at=_place(error))
     return UNAVAILABLE
+
+
+def _delivery_id(headers: Headers) -> str | None:
+    """What the sender calls a delivery, where it is fit to be shown."""
+    given = next((value for name, value in headers if name == b"webhook-id"), b"")
+    return given.decode() if _DELIVERY_ID.fullmatch(given) else None
 
 
 def _place(error: Exception) -> str:

@@ -13,9 +13,10 @@ import click
 import uvicorn
 from starlette.applications import Starlette
 
-from receiver import app, logs, settings, systemd
+from receiver import app, logs, metrics, settings, systemd
 from receiver.command_line import CannotStart
 from receiver.deadlines import GRACE_SECONDS, KEEP_ALIVE_SECONDS
+from receiver.deliveries import Deliveries, write_with
 from receiver.errors import SettingsError
 from receiver.intake import Intake, announce_with, connect
 from receiver.keyring import Keyring
@@ -123,8 +124,12 @@ def _assemble(configured: settings.Settings, keyring: Keyring) -> Starlette:
     intake = Intake(connection, announce_with(configured.queue_prefix))
     readiness = Readiness(connection, prefix=configured.queue_prefix)
     readiness.begin()
+    deliveries = Deliveries(write_with(connection, configured.queue_prefix))
+    if configured.metrics_address:
+        logs.info("metrics_listening", port=metrics.listen(configured.metrics_address, deliveries.registry))
 
     def close() -> None:
+        deliveries.close()
         keyring.close()
         readiness.close()
         intake.close()
@@ -135,6 +140,7 @@ def _assemble(configured: settings.Settings, keyring: Keyring) -> Starlette:
         verify=keyring.verify,
         intake=intake,
         readiness=readiness,
+        deliveries=deliveries,
         close=close,
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from receiver.errors import SettingsError
 from receiver.signatures import SigningSecret, parse_secrets
 from workers.contract import settings as declared
+from workers.contract.kinds import Address
 from workers.contract.settings import WrongSetting
 
 
@@ -23,6 +24,7 @@ class Settings:
     path: str
     tolerance_seconds: int
     max_body_bytes: int
+    metrics_address: Address | None
 
 
 def load(environment: Mapping[str, str]) -> Settings:
@@ -60,6 +62,7 @@ def _load(environment: Mapping[str, str]) -> Settings:
         path=declared.WEBHOOK_PATH.read(environment),
         tolerance_seconds=declared.WEBHOOK_TOLERANCE_SECONDS.read(environment),
         max_body_bytes=declared.WEBHOOK_MAX_BODY_BYTES.read(environment),
+        metrics_address=declared.METRICS_ADDRESS.find(environment),
     )
 
 

@@ -27,6 +27,9 @@ class Settings:
     fanout_concurrency: int | None
     reconcile_interval_seconds: int
     reconcile_reenable: bool
+    heartbeat_url: str | None = field(repr=False)
+    notify_url: str | None = field(repr=False)
+    notify_secret: str | None = field(repr=False)
     environment: Mapping[str, str] = field(repr=False, hash=False, compare=False)
 
     @classmethod
@@ -43,6 +46,7 @@ class Settings:
 
     @classmethod
     def _load(cls, environment: Mapping[str, str]) -> Self:
+        notify_url = declared.NOTIFY_URL.find(environment)
         return cls(
             redis_url=declared.REDIS_URL.read(environment),
             queue_prefix=declared.QUEUE_PREFIX.read(environment),
@@ -55,6 +59,9 @@ class Settings:
             fanout_concurrency=declared.FANOUT_CONCURRENCY.find(environment),
             reconcile_interval_seconds=declared.RECONCILE_INTERVAL_SECONDS.read(environment),
             reconcile_reenable=declared.RECONCILE_REENABLE.read(environment),
+            heartbeat_url=declared.HEARTBEAT_URL.find(environment),
+            notify_url=notify_url,
+            notify_secret=declared.NOTIFY_SECRET.read(environment) if notify_url else None,
             environment=dict(environment),
         )
 

@@ -1,6 +1,7 @@
 """What the text of a setting may be, and the value that it stands for. Equal things have equal rules."""
 
 import re
+from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -8,6 +9,8 @@ from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
 T = TypeVar("T")
+
+_KEY_BYTES = (24, 64)  # Standard Webhooks, "Symmetric signatures"
 
 _REDIS_SCHEMES = frozenset({"redis", "rediss", "unix"})
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -127,6 +130,38 @@ def web_url() -> Kind[str]:
         return given.rstrip("/")
 
     return Kind("must be an https:// address (plain http only on this machine)", parse)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen."""
+
+    host: str
+    port: int
+
+
+def address() -> Kind[Address]:
+    """A host and a port; an IPv6 address stands in brackets."""
+
+    def parse(given: str) -> Address:
+        parts = urlsplit(f"//{given}")
+        if not parts.hostname or parts.port is None or given != parts.netloc or "@" in given:
+            raise ValueError
+        return Address(parts.hostname, parts.port)
+
+    return Kind("must be host:port, such as 127.0.0.1:9100", parse)
+
+
+def signing_secret() -> Kind[str]:
+    """One key of Standard Webhooks."""
+
+    def parse(given: str) -> str:
+        key = b64decode(given.removeprefix("whsec_"), validate=True)
+        if not given.startswith("whsec_") or not _KEY_BYTES[0] <= len(key) <= _KEY_BYTES[1]:
+            raise ValueError
+        return given
+
+    return Kind("must be whsec_ and the base64 of 24 to 64 bytes", parse)
 
 
 def url_path(*, taken: frozenset[str]) -> Kind[str]:

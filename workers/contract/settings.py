@@ -266,6 +266,34 @@ RECONCILE_REENABLE = Setting(
     about="Whether a webhook that Gemini disabled after failed deliveries is enabled again: `on` or `off`",
 )
 
+HEARTBEAT_URL = Setting(
+    name="HEARTBEAT_URL",
+    used_by=("work", "reconcile"),
+    kind=kinds.web_url(),
+    about="Fetched after each good look at Gemini for batches that nobody told us of, as healthchecks want it",
+    is_secret=True,
+)
+NOTIFY_URL = Setting(
+    name="NOTIFY_URL",
+    used_by=("work", "process", "reconcile"),
+    kind=kinds.web_url(),
+    about="Where each commit is told, by a signed `POST`",
+    is_secret=True,
+)
+NOTIFY_SECRET = Setting(
+    name="NOTIFY_SECRET",
+    used_by=("work", "process", "reconcile"),
+    kind=kinds.signing_secret(),
+    about="What those are signed with, `whsec_…`, as Standard Webhooks says",
+    missing="set it to `whsec_` and the base64 of 24 to 64 random bytes, or leave NOTIFY_URL out",
+    is_secret=True,
+)
+METRICS_ADDRESS = Setting(
+    name="METRICS_ADDRESS",
+    used_by=("serve",),
+    kind=kinds.address(),
+    about="Where `serve` answers `/metrics`, as `host:port`, on a network that is private; without it nowhere",
+)
 CONSOLE_PASSWORD = Setting(
     name="CONSOLE_PASSWORD",
     used_by=("console",),
