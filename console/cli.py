@@ -38,6 +38,7 @@ def console(host: str, port: int) -> None:
     (CONSOLE_PASSWORD, user admin) or a proxy that signs people in (CONSOLE_TRUST_USER_HEADER).
     """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # It tells of every call of the checks.
     try:
         settings = Settings.load(os.environ, host)
         application = app.build(settings, host)

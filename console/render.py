@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -26,6 +27,7 @@ def _environment() -> Environment:
     made.filters |= {
         "ago": words.ago,
         "clipped": words.clipped,
+        "coded": coded,
         "duration": words.duration,
         "left": words.left,
         "minute": words.minute,
@@ -42,6 +44,17 @@ def batch_path(batch: str, project: str = "default") -> str:
     """Where a batch's pages begin. With one project its name is left out."""
     middle = "" if project == "default" else f"{quote(project, safe='')}/"
     return f"/batches/{middle}{quote(batch, safe='')}"
+
+
+def coded(text: str) -> Markup:
+    """A sentence in which what stands in backticks is code."""
+    pieces = text.split("`")
+    if len(pieces) % 2 == 0:
+        return Markup("{}").format(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(piece) if number % 2 else piece
+        for number, piece in enumerate(pieces)
+    )
 
 
 def link(path: str, query: Mapping[str, Any], **changes: Any) -> str:

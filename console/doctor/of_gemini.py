@@ -34,11 +34,11 @@ def of_key(place: Place) -> Finding:
     pattern = place.setting(BATCH_DISPLAY_NAME)
     matching = sum(fnmatchcase(batch.display_name or "", pattern) for batch in batches)
     newest = f"the newest is batches/{batches[0].id} ({batches[0].display_name or 'without a name'})"
-    many = f"{len(batches)} batches" if len(batches) < 100 else "100 batches or more"
+    many = "its newest batches" if len(batches) > 1 else "one batch"
     if not matching:
         return warning(
-            f"Gemini accepts it, but none of its {many} has a display name like {pattern}; {newest}: check"
-            " BATCH_DISPLAY_NAME, and that it is the key of the project that runs them."
+            f"Gemini accepts it, but no batch of its project has a display name like {pattern}; {newest}:"
+            " check BATCH_DISPLAY_NAME, and that it is the key of the project that runs them."
         )
     return ok(f"Gemini accepts it. It sees {many}; {newest}.")
 
