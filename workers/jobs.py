@@ -4,12 +4,14 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from rq import Retry, get_current_job
 from rq.job import Job
 
 from workers import fanout, strangers
 from workers.bucket.opening import open_bucket
+from workers.chronicle import Kept
 from workers.contract import Announced, Announcement, Queues, Trigger, parse_batch_id
 from workers.errors import Unreadable, WorkerError
 from workers.gemini.access import Access
@@ -50,12 +52,16 @@ def prepare(settings: Settings) -> Tools:
 def process_batch(batch: str) -> Retry | None:
     """Job `…-batch-<id>`: look at the batch, and once more for as long as it is announced meanwhile."""
     job, tools, queues = _ready(batch)
-    return _guarded(job, batch, lambda: _process_until_settled(job, tools, queues, batch))
+    kept = Kept(queues, batch)
+    tools = replace(tools, chronicle=kept)
+    return _guarded(job, batch, kept, lambda: _process_until_settled(job, tools, queues, batch))
 
 
 def fan_out_part(batch: str, number: int) -> Retry | None:
     """Job `…-part-<id>-<number>`."""
     job, tools, queues = _ready(batch)
+    kept = Kept(queues, batch)
+    tools = replace(tools, chronicle=kept)
 
     def step() -> None:
         summary = fan_out_one(tools, Jobs(queues), batch, number)
@@ -63,7 +69,7 @@ def fan_out_part(batch: str, number: int) -> Retry | None:
             total, revision = summary.counts.total, summary.revision
             _log("committed", batch, state=summary.state, total=total, revision=revision)
 
-    return _guarded(job, batch, step)
+    return _guarded(job, batch, kept, step, part=number)
 
 
 class Jobs:
@@ -91,6 +97,8 @@ def _process_until_settled(job: Job, tools: Tools, queues: Queues, batch: str) -
         job.meta["seen"] = said.count
         if not said.triggers:
             said = Announced(frozenset({Trigger(job.meta.get("trigger", Trigger.RECONCILE))}), 0, None)
+        kept = Kept(queues, batch)
+        kept.running(said.strongest)
         try:
             result = _process_or_drop(tools, queues, batch, said)
         except WorkerError:
@@ -99,6 +107,9 @@ def _process_until_settled(job: Job, tools: Tools, queues: Queues, batch: str) -
             raise
         if result is Result.LEFT_ALONE:
             queues.count("left_alone")
+            kept.left_alone()
+        elif result is Result.IN_PARTS:
+            kept.in_parts()
         _log(result.name.lower(), batch, trigger=said.strongest)
         if queues.settle(batch, said):
             return
@@ -118,7 +129,9 @@ def _process_or_drop(tools: Tools, queues: Queues, batch: str, said: Announced) 
         return Result.LEFT_ALONE
 
 
-def _guarded(job: Job, batch: str, step: Callable[[], None]) -> Retry | None:
+def _guarded(
+    job: Job, batch: str, kept: Kept, step: Callable[[], None], part: int | None = None
+) -> Retry | None:
     """Run a step; what can heal is tried again later, what can't fails at once, both with the reason kept."""
     try:
         step()
@@ -130,8 +143,10 @@ def _guarded(job: Job, batch: str, step: Callable[[], None]) -> Retry | None:
         if seconds is None:
             # RQ's own retries are for crashes.
             job.retries_left = 0
+            kept.given_up(str(error), part)
             _log("failed", batch, level=logging.ERROR, job=job.id, reason=repr(str(error)))
             raise
+        kept.retried(str(error), seconds, part)
         _log("retry", batch, level=logging.WARNING, job=job.id, seconds=seconds, reason=repr(str(error)))
         return Retry(max=_FOREVER, interval=seconds)
     return None

@@ -6,7 +6,7 @@ parts are brought on.
 
 import fnmatch
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ import msgspec
 
 from workers import commit, parts
 from workers.bucket.protocol import Bucket
+from workers.chronicle import Chronicle
 from workers.contract import Announced, Trigger
 from workers.decision import Close, Facts, FanOut, Fetch, Finish, Leave, Look, Nothing, Seen, Wait, next_step
 from workers.errors import NotReady, Transient, WorkerError
@@ -36,6 +37,7 @@ class Tools:
     part_bytes: int
     display_name: str = "*"
     reenable_webhooks: bool = False
+    chronicle: Chronicle = field(default_factory=Chronicle, compare=False)
 
     def wants(self, batch: Batch) -> bool:
         """Whether a batch of this display name is ours to process."""
@@ -76,7 +78,7 @@ def process(tools: Tools, dispatch: Dispatch, batch: str, said: Announced) -> Re
         return _Look(tools, dispatch, batch, said).run()
     except WorkerError:
         # Another worker may have committed it, and tidied away what this one was working on.
-        if said.refetch or not _is_done(tools.bucket, batch):
+        if said.refetch or not _is_done(tools, batch):
             raise
         return Result.ALREADY_COMMITTED
 
@@ -91,10 +93,11 @@ def fan_out_part(tools: Tools, dispatch: Dispatch, batch: str, number: int) -> S
     try:
         if part is not None:
             fan_out(tools.bucket, batch, part, tools.outputs)
+            tools.chronicle.written(number)
         facts = gather(tools.bucket, batch, start=number)
         match next_step(facts):
             case Finish():
-                return _finish(tools.bucket, facts)
+                return _finish(tools, facts)
             case FanOut((lost,)) if lost == number:
                 # Its note is lost, or contradicts the split: they come of two runs, and neither is believed.
                 forget_split(tools.bucket, batch, number)
@@ -102,9 +105,9 @@ def fan_out_part(tools: Tools, dispatch: Dispatch, batch: str, number: int) -> S
             case FanOut(numbers):
                 dispatch.parts(batch, numbers)
             case Nothing():
-                _tidy(tools.bucket, facts)
+                _tidy(tools, facts)
     except WorkerError:
-        if not _is_done(tools.bucket, batch):
+        if not _is_done(tools, batch):
             raise
     return None
 
@@ -145,7 +148,7 @@ class _Look:
         while True:
             match next_step(facts):
                 case Nothing():
-                    _tidy(self._bucket, facts)
+                    _tidy(self._tools, facts)
                     return Result.ALREADY_COMMITTED
                 case Leave():
                     return Result.LEFT_ALONE
@@ -154,7 +157,7 @@ class _Look:
                 case Look():
                     facts = replace(facts, seen=self._look())
                 case Close():
-                    commit.close(self._bucket, self._plan(facts))
+                    self._tools.chronicle.committed(commit.close(self._bucket, self._plan(facts)))
                     return Result.COMMITTED
                 case Fetch():
                     if not self._fetch(facts):
@@ -167,11 +170,12 @@ class _Look:
                         return Result.IN_PARTS
                     facts = gather(self._bucket, self._batch)
                 case Finish():
-                    _finish(self._bucket, facts)
+                    _finish(self._tools, facts)
                     return Result.COMMITTED
 
     def _look(self) -> Seen:
         answer = self._answer = self._tools.gemini.batch(self._batch)
+        self._tools.chronicle.looked(answer)
         return Seen(
             state=answer.state,
             said=answer.state_name,
@@ -202,12 +206,15 @@ class _Look:
         for part, is_whole in parts.split(
             self._bucket, self._batch, source, tools.part_bytes, outputs=tools.outputs, expected=expected
         ):
+            tools.chronicle.stored(part)
             if not is_whole:
                 self._dispatch.part(self._batch, part.number)
         return True
 
     def _fan_out(self, facts: Facts, numbers: tuple[int, ...]) -> bool:
         """Whether these parts are done; a batch of one part is fanned out by whoever looks at it."""
+        if facts.split is not None:
+            self._tools.chronicle.split(len(facts.split.parts), numbers)
         if facts.split is None or len(facts.split.parts) > 1:
             return self._dispatch.parts(self._batch, numbers)
         part = read_part(self._bucket, self._batch, 0)
@@ -230,23 +237,26 @@ class _Look:
         return plan_of(self._answer, trigger, metadata, refetches)
 
 
-def _finish(bucket: Bucket, facts: Facts) -> Summary:
+def _finish(tools: Tools, facts: Facts) -> Summary:
     if facts.plan is None or facts.split is None:
         raise AssertionError("nothing is finished before it is whole")
-    return commit.finish(bucket, facts.plan, facts.split)
+    summary = commit.finish(tools.bucket, facts.plan, facts.split)
+    tools.chronicle.committed(summary)
+    return summary
 
 
-def _tidy(bucket: Bucket, facts: Facts) -> None:
+def _tidy(tools: Tools, facts: Facts) -> None:
     if facts.summary is not None:
-        commit.tidy(bucket, facts.summary)
+        commit.tidy(tools.bucket, facts.summary)
+        tools.chronicle.committed(facts.summary)
 
 
-def _is_done(bucket: Bucket, batch: str) -> bool:
+def _is_done(tools: Tools, batch: str) -> bool:
     """Whether nothing is left to do for a batch; if so, nothing of it stays in `_work/`."""
-    facts = gather(bucket, batch)
+    facts = gather(tools.bucket, batch)
     if not isinstance(next_step(facts), Nothing):
         return False
-    _tidy(bucket, facts)
+    _tidy(tools, facts)
     return True
 
 

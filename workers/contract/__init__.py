@@ -10,9 +10,9 @@ from workers.contract.queues import (
     PREFIX,
     PROCESS_BATCH,
     Queues,
-    text,
 )
 from workers.contract.records import CRASH_RETRIES, DeletableJob
+from workers.contract.states import text
 
 __all__ = [
     "BATCH_ID",

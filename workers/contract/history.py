@@ -1,112 +1,71 @@
 """What happened, kept in Redis for whoever looks: a record and the steps of each batch, deliveries, what people did.
 
 Nothing depends on it: the bucket says what a batch is, the queues what waits. It is written in pipelines that exist
-where there are any, and read by `workers.contract.pages`. All of it is bounded.
-
-    <prefix>:batch:<project>/<batch>     a hash, the record
-    <prefix>:steps:<project>/<batch>     a list of JSON, oldest first
-    <prefix>:done:<project>/<batch>      bits: the parts that are fanned out
-    <prefix>:batches:<project>:<state>   sorted sets of <project>/<batch> by when it was first told of; `-`: any
-    <prefix>:names                       a hash: <project>/<batch> to its display name in small letters, for searches
-    <prefix>:deliveries:<outcome>        streams
-    <prefix>:actions                     a stream: who did what
+where there are any, and read by `workers.contract.pages`. All of it is bounded. `states` has its keys.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import WatchError
 
 from workers.contract.announcements import Announcement, Outcome, Trigger
+from workers.contract.states import (
+    ANY,
+    COMMITTED,
+    DEFAULT_PROJECT,
+    MOST_DELIVERIES,
+    UNFINISHED,
+    WARNED,
+    BatchState,
+    Delivered,
+    Names,
+    ref_of,
+    text,
+    texts,
+)
 
-DEFAULT_PROJECT = "default"
-ANY = "-"
-"""In place of a project or a state. No project is called so."""
+__all__ = [
+    "COMMITTED",
+    "DEFAULT_PROJECT",
+    "KEPT_SECONDS",
+    "MOST_DELIVERIES",
+    "MOST_STEPS",
+    "UNFINISHED",
+    "BatchState",
+    "Delivered",
+    "History",
+    "Names",
+    "announced",
+    "deliver",
+    "ref_of",
+    "step",
+]
 
 KEPT_SECONDS = 90 * 86400
 MOST_STEPS = 200
 MOST_ACTIONS = 10_000
 
-_BY_DELIVERY = frozenset({Trigger.WEBHOOK.value, Trigger.DYNAMIC.value})
-
 Value = str | int | float
 
-
-class BatchState(StrEnum):
-    """Where a batch is. The last five are how it ended; `given-up` alone is no commit."""
-
-    ANNOUNCED = "announced"
-    RUNNING = "running"
-    IN_PARTS = "in-parts"
-    WAITING = "waiting"
-    """For its next try: the record has `reason` and `next_try`."""
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    EXPIRED = "expired"
-    GIVEN_UP = "given-up"
-    """It failed for good, and was not committed: somebody has to replay or to forget it."""
+_BY_DELIVERY = frozenset({Trigger.WEBHOOK.value, Trigger.DYNAMIC.value})
+_UNTOUCHED = frozenset({BatchState.PENDING, BatchState.GIVEN_UP})
+"""No job of these waits or runs."""
 
 
-COMMITTED = frozenset({BatchState.SUCCEEDED, BatchState.FAILED, BatchState.CANCELLED, BatchState.EXPIRED})
-UNFINISHED = frozenset(BatchState) - COMMITTED
+@dataclass(frozen=True, slots=True)
+class _News:
+    """As `History.note` is given it."""
 
-WARNED = "warned"
-"""In place of a state: commits with warnings, whatever their state."""
-
-
-class Delivered(StrEnum):
-    """What became of a delivery."""
-
-    ACCEPTED = "accepted"
-    DUPLICATE = "duplicate"
-    IGNORED = "ignored"
-    REFUSED = "refused"
-    UNAVAILABLE = "unavailable"
-
-
-MOST_DELIVERIES = {
-    Delivered.ACCEPTED: 30_000,
-    Delivered.DUPLICATE: 10_000,
-    Delivered.IGNORED: 4_000,
-    Delivered.REFUSED: 4_000,
-    Delivered.UNAVAILABLE: 2_000,
-}
-"""50,000 in all; each outcome has its own, so that a flood of one leaves the others."""
-
-
-class Names:
-    """The keys of a deployment's history."""
-
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
-        self.display_names = f"{prefix}:names"
-        self.actions = f"{prefix}:actions"
-        self.projects = f"{prefix}:projects"
-        self.rebuilt = f"{prefix}:rebuilt"
-
-    def record(self, ref: str) -> str:
-        return f"{self._prefix}:batch:{ref}"
-
-    def steps(self, ref: str) -> str:
-        return f"{self._prefix}:steps:{ref}"
-
-    def done(self, ref: str) -> str:
-        return f"{self._prefix}:done:{ref}"
-
-    def index(self, state: str = ANY, project: str = ANY) -> str:
-        return f"{self._prefix}:batches:{project}:{state}"
-
-    def deliveries(self, outcome: Delivered) -> str:
-        return f"{self._prefix}:deliveries:{outcome.value}"
-
-
-def ref_of(batch: str, project: str = DEFAULT_PROJECT) -> str:
-    """What a batch is called in here; a batch id has no slash."""
-    return f"{project}/{batch}"
+    at: float
+    state: BatchState | None
+    steps: Sequence[str]
+    fields: Mapping[str, Value | None]
+    warned: bool | None
+    display_name: str | None
 
 
 def step(event: str, at: float, **fields: Value | None) -> str:
@@ -134,7 +93,7 @@ class Told:
 def announced(pipe: Any, names: Names, told: Told) -> None:
     """Put what an announcement leaves behind into the pipeline that enqueues its job.
 
-    What was given up is at work again. Any other batch that is known stays what it is until a job looks at it.
+    What was pending or given up is at work now. Any other batch stays what it is until a job looks at it.
     """
     said, at = told.announcement, told.at
     ref, trigger = ref_of(said.batch), said.trigger.value
@@ -148,8 +107,11 @@ def announced(pipe: Any, names: Names, told: Told) -> None:
         pipe.expire(steps, KEPT_SECONDS)
         return
     pipe.ltrim(steps, -MOST_STEPS, -1)
-    if told.known == BatchState.GIVEN_UP and told.outcome is Outcome.ACCEPTED:
-        pipe.hset(names.record(ref), mapping={"state": BatchState.ANNOUNCED.value, "changed_at": at})
+    if told.known in _UNTOUCHED and told.outcome is Outcome.ACCEPTED:
+        fields: dict[str, Value] = {"state": BatchState.ANNOUNCED.value, "changed_at": at, "trigger": trigger}
+        if told.known == BatchState.PENDING:
+            fields["announced_at"] = at
+        pipe.hset(names.record(ref), mapping=fields)
         for each in (ANY, DEFAULT_PROJECT):
             pipe.zrem(names.index(told.known, each), ref)
             pipe.zadd(names.index(BatchState.ANNOUNCED, each), {ref: at})
@@ -171,6 +133,13 @@ def _enter(pipe: Any, names: Names, ref: str, state: str, at: float) -> None:
         pipe.zadd(names.index(ANY, each), {ref: at})
 
 
+def _next(known: Mapping[str, str], state: BatchState | None) -> BatchState | None:
+    """The state that is written, if any."""
+    if state is None and "state" not in known:
+        return BatchState.ANNOUNCED
+    return None if known.get("state") in COMMITTED and state not in COMMITTED else state
+
+
 class History:
     """Writes what workers, `reconcile` and operators do. Each call is one round trip or two.
 
@@ -187,12 +156,15 @@ class History:
         state: BatchState | None = None,
         *,
         at: float,
-        steps: tuple[str, ...] = (),
+        steps: Sequence[str] = (),
         fields: Mapping[str, Value | None] | None = None,
         warned: bool | None = None,
         display_name: str | None = None,
-    ) -> None:
+        counted: Callable[[Any, Mapping[str, str]], None] | None = None,
+    ) -> bool:
         """Write what is new of a batch, in one transaction; the record is begun where there is none.
+
+        A commit only gives way to a commit: any other `state` of a committed batch is left out.
 
         Args:
             ref: from `ref_of`.
@@ -202,40 +174,76 @@ class History:
             fields: of the record; None removes one.
             warned: whether its commit has warnings, where that is known now.
             display_name: for searches.
+            counted: given the pipeline and what the record holds, puts more into the pipeline. With it, nothing is
+                written where the record has the same `committed_at` already.
+
+        Returns:
+            Whether anything was written.
         """
-        names, record = self.names, self.names.record(ref)
+        record = self.names.record(ref)
+        news = _News(at, state, steps, fields or {}, warned, display_name)
+        with self._connection.pipeline() as pipe:
+            while True:
+                try:
+                    pipe.watch(record)
+                    known = texts(pipe.hgetall(record))
+                    if counted and known.get("committed_at") == str(news.fields["committed_at"]):
+                        return False
+                    pipe.multi()
+                    self._write(pipe, ref, news, known)
+                    if counted:
+                        counted(pipe, known)
+                    pipe.execute()
+                except WatchError:
+                    continue
+                return True
+
+    def _write(self, pipe: Any, ref: str, news: _News, known: Mapping[str, str]) -> None:
+        names, record, state = self.names, self.names.record(ref), _next(known, news.state)
         project, _, batch = ref.partition("/")
-        first = self._connection.hget(record, "announced_at")
-        since = float(first) if first is not None else at
-        told = {name: value for name, value in (fields or {}).items() if value is not None}
-        told |= {"project": project, "batch": batch, "announced_at": since, "changed_at": at}
-        gone = [name for name, value in (fields or {}).items() if value is None]
-        if state is None and first is None:
-            state = BatchState.ANNOUNCED
+        since = float(known.get("announced_at", news.fields.get("announced_at") or news.at))
+        told = {name: value for name, value in news.fields.items() if value is not None}
+        told |= {"project": project, "batch": batch, "announced_at": since, "changed_at": news.at}
         if state is not None:
             told["state"] = state.value
-        with self._connection.pipeline() as pipe:
-            if gone:
-                pipe.hdel(record, *gone)
-            pipe.hset(record, mapping=told)
-            pipe.expire(record, KEPT_SECONDS)
-            if state is not None:
-                for other in BatchState:
-                    if other is not state:
-                        pipe.zrem(names.index(other), ref)
-                        pipe.zrem(names.index(other, project), ref)
-                _enter(pipe, names, ref, state, since)
-                pipe.sadd(names.projects, project)
-            if warned is not None:
-                for index in (names.index(WARNED), names.index(WARNED, project)):
-                    pipe.zadd(index, {ref: since}) if warned else pipe.zrem(index, ref)
-            if display_name:
-                pipe.hset(names.display_names, ref, display_name.casefold())
-            if steps:
-                pipe.rpush(names.steps(ref), *steps)
-                pipe.ltrim(names.steps(ref), -MOST_STEPS, -1)
-                pipe.expire(names.steps(ref), KEPT_SECONDS)
-            pipe.execute()
+            self._move(pipe, ref, state, since)
+        if state in COMMITTED or state is BatchState.GIVEN_UP:
+            pipe.zrem(names.expiring, ref)
+        elif "expires_at" in told and known.get("state") not in COMMITTED:
+            pipe.zadd(names.expiring, {ref: told["expires_at"]})
+        if gone := [name for name, value in news.fields.items() if value is None]:
+            pipe.hdel(record, *gone)
+        pipe.hset(record, mapping=told)
+        pipe.expire(record, KEPT_SECONDS)
+        for index in (names.index(WARNED), names.index(WARNED, project)) if news.warned is not None else ():
+            pipe.zadd(index, {ref: since}) if news.warned else pipe.zrem(index, ref)
+        if news.display_name:
+            pipe.hset(names.display_names, ref, news.display_name.casefold())
+        if news.steps:
+            pipe.rpush(names.steps(ref), *news.steps)
+            pipe.ltrim(names.steps(ref), -MOST_STEPS, -1)
+            pipe.expire(names.steps(ref), KEPT_SECONDS)
+
+    def _move(self, pipe: Any, ref: str, state: BatchState, since: float) -> None:
+        names, (project, _, _) = self.names, ref.partition("/")
+        for other in BatchState:
+            if other is not state:
+                pipe.zrem(names.index(other), ref)
+                pipe.zrem(names.index(other, project), ref)
+        _enter(pipe, names, ref, state, since)
+        pipe.sadd(names.projects, project)
+
+    def repeat(self, ref: str, event: str, at: float, **fields: Value | None) -> None:
+        """A step that may be the same as the last one: then it is one, with `times`, and `first` when it began."""
+        steps = self.names.steps(ref)
+        last = json.loads(self._connection.lindex(steps, -1) or "{}")
+        same = json.loads(step(event, at, **fields))
+        old = {name: value for name, value in last.items() if name not in {"at", "times", "first"}}
+        if old == {name: value for name, value in same.items() if name != "at"}:
+            first, times = last.get("first", last["at"]), last.get("times", 1) + 1
+            self._connection.lset(steps, -1, step(event, at, **fields, times=times, first=first))
+            return
+        self.note(ref, at=at, steps=[step(event, at, **fields)])
 
     def part_done(self, ref: str, number: int) -> None:
         """A part is fanned out, perhaps once more."""
@@ -247,13 +255,15 @@ class History:
             count = pipe.execute()[1]
         self._connection.hset(self.names.record(ref), "parts_done", count)
 
-    def parts_begin(self, ref: str) -> None:
-        """The source is fetched from its beginning: no part is done."""
-        self._connection.delete(self.names.done(ref))
-
-    def forget(self, ref: str) -> None:
-        """Remove all that is known of a batch, which was not ours."""
-        self.drop([ref])
+    def parts_are(self, ref: str, total: int, lacking: Collection[int]) -> None:
+        """All parts there are, and those of them that are not fanned out."""
+        bits = bytearray(total // 8 + 1)
+        for number in set(range(total)).difference(lacking):
+            bits[number // 8] |= 0x80 >> number % 8
+        with self._connection.pipeline() as pipe:
+            pipe.set(self.names.done(ref), bytes(bits), ex=KEPT_SECONDS)
+            pipe.hset(self.names.record(ref), mapping={"parts": total, "parts_done": total - len(lacking)})
+            pipe.execute()
 
     def act(self, who: str, action: str, **fields: Value | None) -> None:
         """Write down what somebody did."""
@@ -266,7 +276,7 @@ class History:
         old = self._connection.zrange(
             self.names.index(), "-inf", f"({now - KEPT_SECONDS}", byscore=True, offset=0, num=10_000
         )
-        self.drop([each.decode() if isinstance(each, bytes) else each for each in old])
+        self.drop([text(each) for each in old])
         return len(old)
 
     def drop(self, refs: list[str]) -> None:
@@ -278,6 +288,7 @@ class History:
                 for state in (ANY, WARNED, *BatchState):
                     pipe.zrem(names.index(state, project), *refs)
             pipe.hdel(names.display_names, *refs)
+            pipe.zrem(names.expiring, *refs)
             for ref in refs:
                 pipe.delete(names.record(ref), names.steps(ref), names.done(ref))
             pipe.execute()

@@ -10,7 +10,7 @@ from typing import Any
 
 from redis import Redis
 
-from workers.contract.history import (
+from workers.contract.states import (
     ANY,
     DEFAULT_PROJECT,
     WARNED,
@@ -18,6 +18,8 @@ from workers.contract.history import (
     Delivered,
     Names,
     ref_of,
+    text,
+    texts,
 )
 
 _NUMBERS = ("announced_at", "changed_at", "committed_at", "ended_at", "created_at", "next_try", "expires_at")
@@ -131,21 +133,21 @@ class Pages:
             pipe.zcount(index, least, most)
             pipe.zrevrangebyscore(index, most, least, start=offset, num=limit)
             total, refs = pipe.execute()
-        return Page(self.records([_text(ref) for ref in refs]), total)
+        return Page(self.records([text(ref) for ref in refs]), total)
 
     def matching(self, wanted: Filter) -> list[str]:
         """The refs of all batches that match, newest first; for `records`, and for what is done to all of them."""
         index, (least, most) = self._index(wanted), _bounds(wanted)
-        refs = [_text(ref) for ref in self._connection.zrevrangebyscore(index, most, least)]
+        refs = [text(ref) for ref in self._connection.zrevrangebyscore(index, most, least)]
         if wanted.warnings and wanted.state:
             in_state = self.names.index(wanted.state, wanted.project or ANY)
-            also = {_text(ref) for ref in self._connection.zrange(in_state, 0, -1)}
+            also = {text(ref) for ref in self._connection.zrange(in_state, 0, -1)}
             refs = [ref for ref in refs if ref in also]
         if wanted.text:
-            text = wanted.text.casefold()
+            sought = wanted.text.casefold()
             display_names = self._connection.hgetall(self.names.display_names)
-            named = {_text(ref) for ref, name in display_names.items() if text in _text(name)}
-            refs = [ref for ref in refs if ref in named or text in ref.partition("/")[2].casefold()]
+            named = {text(ref) for ref, name in display_names.items() if sought in text(name)}
+            refs = [ref for ref in refs if ref in named or sought in ref.partition("/")[2].casefold()]
         return refs
 
     def records(self, refs: Sequence[str]) -> list[Record]:
@@ -173,7 +175,7 @@ class Pages:
             return {str(state): count for state, count in zip(states, pipe.execute(), strict=True)}
 
     def projects(self) -> list[str]:
-        return sorted(_text(name) for name in self._connection.smembers(self.names.projects))
+        return sorted(text(name) for name in self._connection.smembers(self.names.projects))
 
     def oldest(self, states: Sequence[str], project: str | None = None) -> Record | None:
         """Of the batches in these states, the one that was announced first."""
@@ -184,7 +186,7 @@ class Pages:
         if not firsts:
             return None
         ref, _ = min(firsts, key=lambda first: first[1])
-        found = self.records([_text(ref)])
+        found = self.records([text(ref)])
         return found[0] if found else None
 
     def deliveries(
@@ -225,7 +227,7 @@ class Pages:
 
 def _record(raw: Mapping[Any, Any]) -> Record:
     known: dict[str, Any] = {}
-    for name, value in _texts(raw).items():
+    for name, value in texts(raw).items():
         if name in _NUMBERS:
             known[name] = float(value)
         elif name in _COUNTS:
@@ -244,10 +246,10 @@ def _steps(told: Sequence[Any]) -> Iterator[Step]:
 
 
 def _entry(reply: tuple[Any, Mapping[Any, Any]], more: Mapping[str, str]) -> Entry:
-    name = _text(reply[0])
+    name = text(reply[0])
     # Two streams may use the same id in the same millisecond.
     told = "-".join([name, *more.values()])
-    return Entry(told, int(name.partition("-")[0]) / 1000, {**more, **_texts(reply[1])})
+    return Entry(told, int(name.partition("-")[0]) / 1000, {**more, **texts(reply[1])})
 
 
 def _order(entry: Entry) -> tuple[int, int, str]:
@@ -267,11 +269,3 @@ def _newest(before: str | None, outcome: str = "") -> str:
 def _bounds(wanted: Filter) -> tuple[float | str, float | str]:
     least = "-inf" if wanted.since is None else wanted.since
     return least, "+inf" if wanted.until is None else wanted.until
-
-
-def _texts(reply: Mapping[Any, Any]) -> dict[str, str]:
-    return {_text(name): _text(value) for name, value in reply.items()}
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value

@@ -19,6 +19,7 @@ from rq.serializers import JSONSerializer
 from workers.contract import history
 from workers.contract.announcements import Announced, Announcement, Outcome, Trigger, parse_batch_id
 from workers.contract.records import BLOCKING, DeletableJob, NewJob, put
+from workers.contract.states import text
 
 PREFIX = "batch-receiver"
 
@@ -319,8 +320,3 @@ class Queues:
             pipe.sadd(self.strangers, announcement.batch)
         else:
             pipe.srem(self.strangers, announcement.batch)
-
-
-def text(value: str | bytes) -> str:
-    """A reply of Redis as text."""
-    return value.decode() if isinstance(value, bytes) else value

@@ -8,6 +8,7 @@ import redis
 
 from workers.contract import Announcement, Outcome, Queues, Trigger
 from workers.contract.history import (
+    COMMITTED,
     KEPT_SECONDS,
     MOST_DELIVERIES,
     MOST_STEPS,
@@ -61,7 +62,7 @@ def test_a_batch_has_one_record_and_its_steps(history: History, pages: Pages) ->
 
 
 def test_a_batch_is_in_one_state_at_a_time(history: History, pages: Pages) -> None:
-    for at, state in enumerate(BatchState):
+    for at, state in enumerate(sorted(BatchState, key=COMMITTED.__contains__)):
         history.note(ref_of("abc"), state, at=NOW + at)
 
         assert {name: count for name, count in pages.counts().items() if count} == {state.value: 1}
@@ -118,11 +119,36 @@ def test_parts_are_counted_once_however_often_they_are_done(history: History, pa
     assert record
     assert record.parts_done == 3
 
-    history.parts_begin(ref_of("abc"))
-    history.part_done(ref_of("abc"), 0)
+    history.parts_are(ref_of("abc"), 10, [3, 9])
     record = pages.record("abc")
     assert record
-    assert record.parts_done == 1
+    assert (record.parts, record.parts_done) == (10, 8)
+
+    history.part_done(ref_of("abc"), 9)
+    history.part_done(ref_of("abc"), 8)
+    record = pages.record("abc")
+    assert record
+    assert record.parts_done == 9
+
+
+def test_the_same_step_again_is_one_step_that_says_how_often(history: History, pages: Pages) -> None:
+    for at, reason in ((1, "away"), (2, "away"), (3, "away"), (4, "full"), (5, "away")):
+        history.repeat(ref_of("abc"), "retry", NOW + at, reason=reason)
+
+    assert [(each.at - NOW, dict(each.fields)) for each in pages.steps("abc")] == [
+        (3, {"reason": "away", "times": 3, "first": NOW + 1}),
+        (4, {"reason": "full"}),
+        (5, {"reason": "away"}),
+    ]
+
+
+def test_a_commit_only_gives_way_to_a_commit(history: History, pages: Pages) -> None:
+    for state in (BatchState.FAILED, BatchState.RUNNING, BatchState.GIVEN_UP):
+        history.note(ref_of("abc"), state, at=NOW)
+        assert pages.counts()["failed"] == 1
+
+    history.note(ref_of("abc"), BatchState.SUCCEEDED, at=NOW)
+    assert {name: count for name, count in pages.counts().items() if count} == {"succeeded": 1}
 
 
 def test_deliveries_are_paged_newest_first_over_all_outcomes(
