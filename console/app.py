@@ -66,6 +66,7 @@ def _routes() -> list[Route]:
         *_both("/actions/bulk/{id}", acting.progress),
         Route("/actions/bulk/{id}/stop", acting.stop, methods=["POST"]),
         Route("/assets/{name}", assets.serve),
+        Route("/metrics", working.metrics),
         Route("/healthz", _alive),
     ]
 

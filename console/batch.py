@@ -15,7 +15,7 @@ from console.verifications import Busy, Verification
 from console.words import utc
 from workers.bucket import layout
 from workers.contract import Announcement, Outcome, Trigger, parse_batch_id
-from workers.contract.history import DEFAULT_PROJECT, UNFINISHED
+from workers.contract.states import DEFAULT_PROJECT, UNFINISHED
 from workers.errors import WorkerError
 
 NO_BATCH = "There is no such batch here: it was neither announced nor committed."
@@ -63,7 +63,7 @@ def state(known: str | None, summary: dict[str, Any] | None) -> str:
     """In the words of `status --json`: committed, running, waiting, failed or unknown."""
     if known in {"running", "in-parts"}:
         return "running"
-    if known in {"announced", "waiting"}:
+    if known in {"pending", "announced", "waiting"}:
         return "waiting"
     if summary is not None:
         return "committed"

@@ -15,8 +15,9 @@ from console.verifications import Verifications
 from workers.bucket.opening import open_bucket
 from workers.bucket.protocol import Bucket
 from workers.contract import Queues
-from workers.contract.history import DEFAULT_PROJECT, History
+from workers.contract.history import History
 from workers.contract.pages import Pages
+from workers.contract.states import DEFAULT_PROJECT
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Workers and queues, what failed for good, and what reconcile found."""
 
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -9,10 +10,13 @@ from starlette.responses import Response
 from console import life, site
 from console.render import document, page
 from console.words import utc
+from workers.contract import metrics as measured
 from workers.contract import text
-from workers.contract.history import WARNED, BatchState
+from workers.contract.states import DEFAULT_PROJECT, WARNED, BatchState
 
 _RECONCILE = "reconcile_"
+_LAST_GOOD = "reconcile_last_success_timestamp_seconds"
+_ENABLED = f"webhook_enabled|{DEFAULT_PROJECT}"
 
 
 def show(request: Request) -> Response:
@@ -30,6 +34,8 @@ def show(request: Request) -> Response:
         "failed": [_failed(job) for job in life.failed_jobs(here.queues)],
         "reconcile": {
             "last": utc(float(text(last))) if last else None,
+            "last_good": utc(float(text(good))) if good else None,
+            "webhook_enabled": bool(float(text(enabled))) if enabled else None,
             "counters": {
                 name.removeprefix(_RECONCILE): count
                 for name, count in sorted(counters.items())
@@ -38,6 +44,13 @@ def show(request: Request) -> Response:
         },
     }
     return page(request, "workers.html", shown)
+
+
+def metrics(request: Request) -> Response:
+    """For Prometheus."""
+    settings = site.of(request).settings
+    body = measured.render(site.of(request).connection, settings.queue_prefix, version("batch-receiver"))
+    return Response(body, headers={"content-type": measured.CONTENT_TYPE})
 
 
 def badges(request: Request) -> Response:

@@ -10,6 +10,7 @@ from console.doctor.place import Place
 from workers.contract import Queues
 from workers.contract.redis_words import CLUSTER, in_words
 from workers.contract.settings import QUEUE_PREFIX
+from workers.contract.states import Delivered, Names
 
 _OLDEST = (6, 2)
 _CLI = 'redis-cli -u "$REDIS_URL"'
@@ -98,7 +99,7 @@ _Command = tuple[str | int, ...]
 
 def _receiver(queues: Queues) -> list[_Command]:
     """What an announcement is made of."""
-    job = f"rq:job:{queues.batch_job_id('doctor')}"
+    job, names = f"rq:job:{queues.batch_job_id('doctor')}", Names(queues.prefix)
     return [
         ("HSET", job, "status", "queued"),
         ("HGET", job, "status"),
@@ -110,6 +111,10 @@ def _receiver(queues: Queues) -> list[_Command]:
         ("RPUSH", f"rq:queue:{queues.batches}", "doctor"),
         ("ZREM", f"rq:failed:{queues.batches}", "doctor"),
         ("DEL", job),
+        ("HSET", names.record("doctor"), "state", "announced"),
+        ("RPUSH", names.steps("doctor"), "doctor"),
+        ("ZADD", names.index(), 1, "doctor"),
+        ("XADD", names.deliveries(Delivered.ACCEPTED), "*", "batch", "doctor"),
     ]
 
 
