@@ -13,6 +13,8 @@ from console.settings import Settings
 from workers.contract.settings import PORT, WrongSetting
 from workers.errors import WorkerError
 
+_BACKLOG = 128
+
 
 class _Wrong(click.ClickException):
     """A setting is missing or wrong."""
@@ -68,6 +70,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.listen(_BACKLOG)  # Who reads that it listens may ask at once.
     except OSError as error:
         raise click.ClickException(f"Can't listen on {host} port {port}: {error.strerror}.") from None
     except UnicodeError:

@@ -7,13 +7,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from console import site
-from console.render import page
+from console.render import page, trouble
 from console.words import utc
 from workers.contract.pages import Entry
 from workers.contract.states import Delivered
 
 PER_PAGE = 100
-_ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}", re.ASCII)
+_ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}(-[a-z]{1,20})?", re.ASCII)
 
 
 def show(request: Request) -> Response:
@@ -22,7 +22,10 @@ def show(request: Request) -> Response:
     outcome = outcome if outcome in set(Delivered) else ""
     before = query.get("before", "")
     before = before if _ID.fullmatch(before) else ""
-    found = here.pages.deliveries(outcome or None, before=before or None, limit=PER_PAGE)
+    try:
+        found = here.pages.deliveries(outcome or None, before=before or None, limit=PER_PAGE)
+    except ValueError:
+        return trouble(request, 404, "There is no such page of deliveries.")
     shown = {
         "deliveries": [entry_document(entry) for entry in found],
         "counts": here.pages.delivered(),

@@ -69,6 +69,9 @@ def page(bucket: Bucket, batch: str, wanted: Wanted, start: int = 0, limit: int 
     Raises:
         WorkerError: the bucket.
     """
+    size = bucket.size(layout.manifest(batch))
+    if size is None or (start and start >= size):
+        return None
     deadline = monotonic() + SEARCH_SECONDS
     entries: list[tuple[int, dict[str, Any]]] = []
     at = start
@@ -90,7 +93,8 @@ def page(bucket: Bucket, batch: str, wanted: Wanted, start: int = 0, limit: int 
 
 def entry_at(bucket: Bucket, batch: str, offset: int) -> dict[str, Any] | None:
     """The entry whose line begins at `offset`; None where none does. Raises `WorkerError`."""
-    if offset and _byte_before(bucket, batch, offset) != b"\n":
+    size = bucket.size(layout.manifest(batch))
+    if size is None or offset >= size or (offset and _byte_before(bucket, batch, offset) != b"\n"):
         return None
     try:
         for _, line in _lines(bucket, batch, offset):
@@ -108,10 +112,21 @@ def _byte_before(bucket: Bucket, batch: str, offset: int) -> bytes:
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:
+    """A line as a page can show it; None for one that was damaged."""
     try:
-        return _decode(line)
+        entry = _decode(line)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return None
+    if not isinstance(entry.get("index"), int) or not isinstance(entry.get("status"), str):
+        return None
+    media, usage = entry.get("media"), entry.get("usage")
+    entry["media"] = [each for each in media if isinstance(each, dict)] if isinstance(media, list) else []
+    entry["usage"] = (
+        {kind: count for kind, count in usage.items() if isinstance(count, int)}
+        if isinstance(usage, dict)
+        else None
+    )
+    return entry
 
 
 def _candidates(bucket: Bucket, batch: str, needle: bytes, start: int) -> Iterator[tuple[int, bytes]]:
@@ -119,7 +134,7 @@ def _candidates(bucket: Bucket, batch: str, needle: bytes, start: int) -> Iterat
     if not needle:
         yield from _lines(bucket, batch, start)
         return
-    for offset, block in _blocks(bucket, batch, start):
+    for offset, block in _blocks(bucket, batch, start, _CHUNK):
         at = 0
         while (found := block.find(needle, at)) >= 0:
             begin = block.rfind(b"\n", 0, found) + 1
@@ -139,7 +154,7 @@ def _lines(bucket: Bucket, batch: str, start: int) -> Iterator[tuple[int, bytes]
             at += len(line) + 1
 
 
-def _blocks(bucket: Bucket, batch: str, start: int, chunk: int = _CHUNK) -> Iterator[tuple[int, bytes]]:
+def _blocks(bucket: Bucket, batch: str, start: int, chunk: int) -> Iterator[tuple[int, bytes]]:
     """Whole lines, many at a time, each block with its offset and its last line end."""
     rest, at = b"", start
     for piece in bucket.read(layout.manifest(batch), chunk, start):

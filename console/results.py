@@ -53,7 +53,7 @@ def show(request: Request) -> Response:
         "exact": exact,
     }
     said = {"key": wanted.key, "status": wanted.status, "finish": wanted.finish}
-    size = bucket.size(layout.manifest(batch)) or 0
+    size = _size(bucket, layout.manifest(batch)) or 0
     return page(
         request,
         "results.html",
@@ -104,19 +104,13 @@ def medium(request: Request) -> Response:
     bucket, batch = opened
     at, number = _offset(request.path_params["at"]), _offset(request.path_params["number"])
     entry = manifest.entry_at(bucket, batch, at) if at is not None else None
-    media = entry.get("media") if entry else None
-    if number is None or not isinstance(media, list) or number >= len(media):
+    media = entry["media"] if entry else []
+    if number is None or number >= len(media):
         return trouble(request, 404, "There is no such medium.")
-    told = media[number] if isinstance(media[number], dict) else {}
-    name, kind = told.get("object"), told.get("mime_type")
+    name, kind = media[number].get("object"), media[number].get("mime_type")
     if kind not in IMAGES or not isinstance(name, str) or not name.startswith("media/"):
         return trouble(request, 404, "That is no image that can be shown here.")
-    try:
-        full = layout.inside(batch, name)
-        size = bucket.size(full)
-        data = bucket.get(full) if size is not None and size <= _MOST_MEDIUM else None
-    except ValueError:
-        data = None
+    data = _small(bucket, layout.inside(batch, name), _MOST_MEDIUM)
     if data is None:
         return trouble(request, 404, "The image is not in the bucket, or too large to be shown here.")
     return Response(data, media_type=kind, headers={"cache-control": "private, max-age=3600"})
@@ -153,8 +147,10 @@ def _document(bucket: Bucket, batch: str, entry: dict[str, Any]) -> dict[str, An
 def _raw(bucket: Bucket, batch: str, entry: dict[str, Any]) -> dict[str, Any]:
     match entry.get("raw"):
         case {"part": str(part), "offset": int(offset), "length": int(length)} if offset >= 0 and length >= 0:
-            data = b""
-            for piece in bucket.read(layout.inside(batch, part), 64 << 10, offset):
+            data, name = b"", layout.inside(batch, part)
+            if offset >= (_size(bucket, name) or 0):
+                return {"trouble": f"{part} is not in the bucket, or shorter than it was."}
+            for piece in bucket.read(name, 64 << 10, offset):
                 data += bytes(piece)
                 if len(data) >= min(length, MOST_SHOWN):
                     break
@@ -164,12 +160,16 @@ def _raw(bucket: Bucket, batch: str, entry: dict[str, Any]) -> dict[str, Any]:
             return {}
 
 
-def _small(bucket: Bucket, name: str) -> bytes | None:
+def _size(bucket: Bucket, name: str) -> int | None:
     try:
-        size = bucket.size(name)
-        return bucket.get(name) if size is not None and size <= _MOST_DOCUMENT else None
-    except ValueError:
+        return bucket.size(name)
+    except ValueError:  # A name that the manifest should not hold.
         return None
+
+
+def _small(bucket: Bucket, name: str, most: int = _MOST_DOCUMENT) -> bytes | None:
+    size = _size(bucket, name)
+    return bucket.get(name) if size is not None and size <= most else None
 
 
 def _object(blob: bytes) -> dict[str, Any] | None:

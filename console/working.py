@@ -25,6 +25,7 @@ def show(request: Request) -> Response:
     connection: Any = here.connection
     last = connection.get(here.queues.key("reconcile:last"))
     counters = {text(name): int(count) for name, count in connection.hgetall(here.queues.counters).items()}
+    good, enabled = connection.hmget(here.history.names.metrics, _LAST_GOOD, _ENABLED)
     shown = {
         "trouble": seen.trouble,
         "alive": seen.alive,

@@ -1,5 +1,6 @@
 """A console as a process, and a client that is not followed anywhere."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import pytest
 import redis
 
 from tests.console.seeding import Seeds
+from tests.support.deployment import Deployment
+from tests.support.gemini import Gemini
 from tests.support.processes import Process
 
 Start = Callable[..., Process]
@@ -37,6 +40,44 @@ class Console:
         return self.http.post(path, data=data or {}, headers={"sec-fetch-site": "same-origin", **headers})
 
 
+@pytest.fixture(scope="session")
+def shared_console(
+    shared_redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], Console]]:
+    """One console for all tests that need nothing special of it; it is started when the first one asks."""
+    folder = tmp_path_factory.mktemp("console")
+    started: list[Console] = []
+
+    def start(*args: str, env: dict[str, str]) -> Process:
+        return Process([*args], env, folder / "console.log")
+
+    def get() -> Console:
+        if not started:
+            started.append(Console(start, shared_redis_url, folder / "bucket"))
+        return started[0]
+
+    yield get
+    for console in started:
+        console.http.close()
+        console.process.stop()
+
+
+@pytest.fixture
+def console(shared_console: Callable[[], Console], redis_url: str) -> Console:
+    """A console of an empty deployment."""
+    del redis_url  # It is empty.
+    console = shared_console()
+    for path in console.folder.iterdir() if console.folder.exists() else ():
+        shutil.rmtree(path)
+    return console
+
+
+@pytest.fixture
+def deployment(start_process: Start, gemini: Gemini, redis_url: str, console: Console) -> Deployment:
+    """The deployment that `console` shows."""
+    return Deployment(start_process, gemini, redis_url, console.folder)
+
+
 @pytest.fixture
 def seeds(redis_client: "redis.Redis") -> Seeds:
     return Seeds(redis_client)
@@ -55,8 +96,3 @@ def start_console(start_process: Start, redis_url: str, tmp_path: Path) -> Itera
     yield start
     for console in started:
         console.http.close()
-
-
-@pytest.fixture
-def console(start_console: Callable[..., Console]) -> Console:
-    return start_console()
