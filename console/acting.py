@@ -15,7 +15,7 @@ from console.forms import form
 from console.listing import told, wanted
 from console.render import back_to, document, page, trouble, wants_json
 from console.words import utc
-from workers.contract.states import DEFAULT_PROJECT, BatchState
+from workers.contract.history.states import DEFAULT_PROJECT, BatchState
 
 PER_PAGE = 50
 EMPTY = "Say which batches: an action on all there are is refused. Filter the list first."

@@ -15,7 +15,7 @@ from console.verifications import Busy, Verification
 from console.words import utc
 from workers.bucket import layout
 from workers.contract import Announcement, Outcome, Trigger, parse_batch_id
-from workers.contract.states import DEFAULT_PROJECT, UNFINISHED
+from workers.contract.history.states import DEFAULT_PROJECT, UNFINISHED
 from workers.errors import WorkerError
 
 NO_BATCH = "There is no such batch here: it was neither announced nor committed."

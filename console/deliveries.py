@@ -9,8 +9,8 @@ from starlette.responses import Response
 from console import site
 from console.render import page, trouble
 from console.words import utc
-from workers.contract.pages import Entry
-from workers.contract.states import Delivered
+from workers.contract.history.pages import Entry
+from workers.contract.history.states import Delivered
 
 PER_PAGE = 100
 _ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}(-[a-z]{1,20})?", re.ASCII)

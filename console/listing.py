@@ -10,8 +10,8 @@ from starlette.responses import Response
 from console import site
 from console.render import page
 from console.words import utc
-from workers.contract.pages import Filter, Record
-from workers.contract.states import UNFINISHED, WARNED, BatchState
+from workers.contract.history.pages import Filter, Record
+from workers.contract.history.states import UNFINISHED, WARNED, BatchState
 
 PER_PAGE = 50
 _MOST_PAGES = 100_000

@@ -16,8 +16,8 @@ from workers.bucket.opening import open_bucket
 from workers.bucket.protocol import Bucket
 from workers.contract import Queues
 from workers.contract.history import History
-from workers.contract.pages import Pages
-from workers.contract.states import DEFAULT_PROJECT
+from workers.contract.history.pages import Pages
+from workers.contract.history.states import DEFAULT_PROJECT
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Site:
 
     @cached_property
     def _bucket(self) -> Bucket:
-        return open_bucket(self.settings.storage_url, self.settings.environment)
+        return open_bucket(self.settings.storage_url, self.settings.environment, make=False)
 
     def close(self) -> None:
         self.verifications.close()

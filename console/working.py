@@ -10,9 +10,9 @@ from starlette.responses import Response
 from console import life, site
 from console.render import document, page
 from console.words import utc
-from workers.contract import metrics as measured
 from workers.contract import text
-from workers.contract.states import DEFAULT_PROJECT, WARNED, BatchState
+from workers.contract.history import metrics as measured
+from workers.contract.history.states import DEFAULT_PROJECT, WARNED, BatchState
 
 _RECONCILE = "reconcile_"
 _LAST_GOOD = "reconcile_last_success_timestamp_seconds"

@@ -13,6 +13,8 @@ import click
 import pyarrow as pa
 
 from docs.columns import MEANINGS
+from emulator.errors import REFUSALS, refusal
+from emulator.faults import KINDS
 from receiver.cli import main as command_line
 from workers.contract.settings import CREDENTIALS, SETTINGS
 from workers.dataset import SCHEMA
@@ -103,11 +105,21 @@ def _type(kind: pa.DataType) -> str:
     return "float32" if pa.types.is_float32(kind) else str(kind)  # to Arrow itself it is "float"
 
 
+def trouble() -> str:
+    """For `docs/emulator.md`: the faults, and the refusals that one of them can be."""
+    rows = ["| kind | what happens |", "| --- | --- |"]
+    rows += [f"| `{kind}` | {meaning} |" for kind, meaning in KINDS.items()]
+    rows += ["", "| refusal | status | Google's words |", "| --- | --- | --- |"]
+    rows += [f"| `{name}` | {(said := refusal(name)).code} | {said.message} |" for name in REFUSALS]
+    return "\n".join(rows) + "\n"
+
+
 PARTS = (
     Part("README.md", "settings", settings_table),
     Part("deploy/.env.example", "settings", example_settings),
     Part("docs/commands.md", "commands", commands),
     Part("docs/dataset.md", "columns", dataset_columns),
+    Part("docs/emulator.md", "trouble", trouble),
 )
 
 

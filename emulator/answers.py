@@ -24,8 +24,11 @@ _IMAGE_SIDE = 16
 _REFUSAL = {"code": 400, "message": "The prompt asked for an error.", "status": "INVALID_ARGUMENT"}
 
 
-def generate(model: str, request: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"response": GenerateContentResponse}` or `{"error": Status}` for a GenerateContentRequest."""
+def generate(model: str, request: Mapping[str, Any], *, cached: int = 0) -> dict[str, Any]:
+    """`{"response": GenerateContentResponse}` or `{"error": Status}` for a GenerateContentRequest.
+
+    `cached`: how many tokens the cached content has that the request names.
+    """
     prompt = _prompt(request)
     if "[error]" in prompt:
         return {"error": _REFUSAL}
@@ -34,7 +37,7 @@ def generate(model: str, request: Mapping[str, Any]) -> dict[str, Any]:
         "responseId": _digest(prompt)[:22],
     }
     if "[blocked]" in prompt:
-        usage = _usage(prompt, "")
+        usage = _usage(prompt, "", cached)
         return {"response": {"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": usage, **response}}
     if "[max_tokens]" in prompt:
         candidate: dict[str, Any] = {"finishReason": "MAX_TOKENS", "index": 0}
@@ -46,7 +49,9 @@ def generate(model: str, request: Mapping[str, Any]) -> dict[str, Any]:
             data = base64.b64encode(png(prompt)).decode()
             parts.append({"inlineData": {"mimeType": "image/png", "data": data}})
         candidate = {"content": {"parts": parts, "role": "model"}, "finishReason": "STOP", "index": 0}
-    return {"response": {"candidates": [candidate], "usageMetadata": _usage(prompt, text), **response}}
+    return {
+        "response": {"candidates": [candidate], "usageMetadata": _usage(prompt, text, cached), **response}
+    }
 
 
 def embed(_model: str, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,14 +146,23 @@ def _shaped(schema: Any, prompt: str, root: Any) -> Any:
             return prompt
 
 
-def _usage(prompt: str, text: str) -> dict[str, Any]:
-    asked, said = len(prompt.split()), len(text.split())
+def count_tokens(request: Mapping[str, Any]) -> int:
+    """Of what a request says: its contents and instruction, a word a token, tools aside."""
+    content = [*_listed(request.get("contents")), *_listed(request.get("content"))]
+    content += _listed(field(request, "systemInstruction"))
+    return sum(len(_parts_text(each).split()) for each in content)
+
+
+def _usage(prompt: str, text: str, cached: int) -> dict[str, Any]:
+    asked, said = len(prompt.split()) + cached, len(text.split())
     thought = int(_digest(prompt)[:2], 16)
     usage = {
         "promptTokenCount": asked,
         "totalTokenCount": asked + said + thought,
         "thoughtsTokenCount": thought,
     }
+    if cached:
+        usage["cachedContentTokenCount"] = cached
     return {**usage, "candidatesTokenCount": said} if said else usage
 
 

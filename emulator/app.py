@@ -15,14 +15,18 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from emulator.batches import batch_routes
+from emulator.caches import cache_routes
 from emulator.control import control_routes
-from emulator.errors import ApiError, answer_api_error, error_response
-from emulator.files import download_routes, file_routes, upload_routes
+from emulator.errors import ApiError, answer_api_error, error_response, refusal
+from emulator.files import download_routes, file_routes
+from emulator.models import model_routes
+from emulator.openai import openai_routes
+from emulator.uploads import upload_routes
 from emulator.webhooks import webhook_routes
 from emulator.world import Seen, World
 
 _VERSIONS = ("v1", "v1beta", "v1alpha")
-_JWKS_PATH = "/.well-known/jwks.json"
+JWKS_PATH = "/.well-known/jwks.json"
 
 
 def create_app(world: World) -> Starlette:
@@ -30,6 +34,9 @@ def create_app(world: World) -> Starlette:
     downloads = download_routes(world.files, world.faults)
     api = [
         *batch_routes(world.batches, world.faults),
+        *model_routes(world.caches),
+        *cache_routes(world.caches),
+        openai_routes(world.batches, world.files),
         *webhook_routes(world.webhooks, world.courier.ping),
         *downloads,
         *file_routes(world.files),
@@ -46,8 +53,8 @@ def create_app(world: World) -> Starlette:
     return Starlette(
         routes=[
             control_routes(world),
-            Route(_JWKS_PATH, jwks),
-            *(Mount(f"/upload/{version}", routes=upload_routes(world.files)) for version in _VERSIONS),
+            Route(JWKS_PATH, jwks),
+            *(Mount(f"/upload/{version}", routes=upload_routes(world.uploads)) for version in _VERSIONS),
             *(Mount(f"/download/{version}", routes=downloads) for version in _VERSIONS),
             *(Mount(f"/{version}", routes=api) for version in _VERSIONS),
         ],
@@ -55,6 +62,10 @@ def create_app(world: World) -> Starlette:
         exception_handlers={ApiError: answer_api_error, HTTPException: answer_api_error},
         lifespan=lifespan,
     )
+
+
+async def _nobody(_message: Message) -> None:
+    """Takes an answer that gets lost."""
 
 
 class Gate:
@@ -79,10 +90,13 @@ class Gate:
                 seen.status = message["status"]
             await send(message)
 
-        refusal = await self._trouble(f"{seen.method} {path}") or self._key_refusal(
-            scope["path"], query, headers
-        )
-        answer = error_response(refusal) if refusal else self._redirect(f"{seen.method} {path}", path)
+        subject = f"{seen.method} {path}"
+        refused = await self._trouble(subject) or self._key_refusal(scope["path"], query, headers)
+        answer = error_response(refused) if refused else self._redirect(subject, path)
+        lost = None if answer else self._world.faults.take("lost", subject)
+        if lost:
+            await self._app(scope, receive, _nobody)
+            answer = error_response(ApiError(int(lost.value), "The answer got lost, as asked for."))
         await (answer or self._app)(scope, receive, note_status)
 
     async def _trouble(self, subject: str) -> ApiError | None:
@@ -93,6 +107,8 @@ class Gate:
         if fault is None:
             return None
         headers = {"Retry-After": fault.retry_after} if fault.retry_after else None
+        if fault.text:
+            return refusal(fault.text, headers)
         return ApiError(int(fault.value), "The emulator was asked for this.", headers=headers)
 
     def _redirect(self, subject: str, path: str) -> Response | None:
@@ -102,9 +118,11 @@ class Gate:
     def _key_refusal(self, path: str, query: str, headers: Headers) -> ApiError | None:
         """The JWKS is public, and an upload's address carries its own secret."""
         fields = parse_qs(query)
-        if path == _JWKS_PATH or (path.startswith("/upload/") and "upload_id" in fields):
+        if path == JWKS_PATH or (path.startswith("/upload/") and "upload_id" in fields):
             return None
         given = headers.get("x-goog-api-key") or fields.get("key", [""])[0]
+        if not given and "/openai/" in path:
+            given = headers.get("authorization", "").removeprefix("Bearer ").strip()
         if not given:
             return ApiError(
                 403, "Method doesn't allow unregistered callers. Please use an API key or another identity."

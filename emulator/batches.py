@@ -11,21 +11,25 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from emulator import wire
-from emulator.errors import ApiError, bad_request, not_found
+from emulator.caches import Caches
+from emulator.errors import ApiError, bad_request, not_found, quota_exceeded
 from emulator.faults import Faults
 from emulator.files import Files, StoredFile
 from emulator.operations import FINAL, Batch, new_batch_id, operation
 from emulator.settings import Settings
-from emulator.work import RPC_INVALID_ARGUMENT, answer_file, answer_inline
+from emulator.work import RPC_INVALID_ARGUMENT, answer_file, answer_inline, count_lines
 
 _PAGE_SIZE = 100
 _PENDING_SHARE = 0.3
 
 
 class Batches:
-    def __init__(self, settings: Settings, files: Files, on_end: Callable[[Batch], None]) -> None:
+    def __init__(
+        self, settings: Settings, files: Files, caches: Caches, on_end: Callable[[Batch], None]
+    ) -> None:
         self._settings = settings
         self._files = files
+        self._caches = caches
         self._on_end = on_end
         self._batches: dict[str, Batch] = {}
         self._order = itertools.count()
@@ -38,7 +42,8 @@ class Batches:
         """Take a job and start to work on it.
 
         Raises:
-            ApiError: 400 for a job without input, 404 for an input file that does not exist.
+            ApiError: 400 for a job without input, 404 for an input file that does not exist, 429 for more batches
+                at once than there may be.
         """
         job = wire.submessage(body, "batch")
         source = wire.submessage(job, "inputConfig")
@@ -50,16 +55,21 @@ class Batches:
         if requests and not (isinstance(requests, list) and all(isinstance(each, dict) for each in requests)):
             raise bad_request("requests must be a list of objects.")
         stored = self._files.get(str(file_name).removeprefix("files/")) if file_name else None
+        limit = self._settings.batch_limit
+        if limit is not None and sum(batch.state not in FINAL for batch in self) >= limit:
+            raise quota_exceeded()
         batch = Batch(
             id=new_batch_id(),
             model=f"models/{model}",
             display_name=wire.field(job, "displayName"),
             embeddings=embeddings,
+            input_file=stored.name if stored else None,
+            priority=_priority(job.get("priority")),
             uris=list(config.get("uris") or []),
             user_metadata=wire.field(config, "userMetadata"),
         )
         if requests:
-            batch.stats = {"requestCount": str(len(requests)), "pendingRequestCount": str(len(requests))}
+            batch.stats = _pending(len(requests))
         self.put(batch)
         self._tasks[batch.id] = asyncio.create_task(self._live(batch, stored, requests or []))
         return batch
@@ -120,10 +130,12 @@ class Batches:
 
     async def _live(self, batch: Batch, source: StoredFile | None, requests: list[Any]) -> None:
         seconds = self._settings.batch_seconds
-        await asyncio.sleep(seconds * _PENDING_SHARE)
-        batch.state = "RUNNING"
-        batch.updated = wire.now()
         try:
+            if source:
+                batch.stats = _pending(await asyncio.to_thread(count_lines, source))
+            await asyncio.sleep(seconds * _PENDING_SHARE)
+            batch.state = "RUNNING"
+            batch.updated = wire.now()
             batch.output, batch.stats = await self._work(
                 batch, source, requests, seconds * (1 - _PENDING_SHARE)
             )
@@ -136,14 +148,25 @@ class Batches:
         self, batch: Batch, source: StoredFile | None, requests: list[Any], seconds: float
     ) -> tuple[dict[str, Any], dict[str, str]]:
         if source is None:
-            output, stats = answer_inline(batch, requests)
+            output, stats = answer_inline(batch, requests, self._caches)
             await asyncio.sleep(seconds)
             return output, stats
         spool = self._files.spool()
-        stats = await asyncio.to_thread(answer_file, batch, source, spool)
+        stats = await asyncio.to_thread(answer_file, batch, source, spool, self._caches)
         await asyncio.sleep(seconds)
         stored = self._files.add(spool, batch.output_file_id, generated=True)
         return {"responsesFile": stored.name}, stats
+
+
+def _pending(count: int) -> dict[str, str]:
+    return {"requestCount": str(count), "pendingRequestCount": str(count)}
+
+
+def _priority(value: Any) -> int | None:
+    try:
+        return None if value is None else int(value)
+    except (TypeError, ValueError):
+        raise bad_request("Invalid value at 'batch.priority' (TYPE_INT64).") from None
 
 
 def batch_routes(batches: Batches, faults: Faults) -> list[Route]:
@@ -162,8 +185,12 @@ def batch_routes(batches: Batches, faults: Faults) -> list[Route]:
 
     async def get(request: Request) -> Response:
         batch = batches.get(request.path_params["id"])
-        late = batch.output is not None and faults.take("late_output", f"{request.method} {request.url.path}")
-        return Response(operation(batch, with_output=not late), media_type="application/json")
+        subject = f"{request.method} {request.url.path}"
+        late = batch.output is not None and faults.take("late_output", subject)
+        state = faults.take("state", subject)
+        top = faults.take("top_level", subject) is not None
+        shown = operation(batch, with_output=not late, top=top, state=state.text if state else "")
+        return Response(shown, media_type="application/json")
 
     async def list_(request: Request) -> Response:
         query = request.query_params
@@ -174,7 +201,13 @@ def batch_routes(batches: Batches, faults: Faults) -> list[Route]:
             token=wire.field(query, "pageToken"),
             default=_PAGE_SIZE,
         )
-        body = b'{"operations":[' + b",".join(map(operation, page)) + b"]"
+        subject = f"{request.method} {request.url.path}"
+        top = faults.take("top_level", subject) is not None
+        # The list shows no results; where a result file is named, it is.
+        shown = (
+            operation(each, with_output="responsesFile" in (each.output or ()), top=top) for each in page
+        )
+        body = b'{"operations":[' + b",".join(shown) + b"]"
         if token:
             body += b',"nextPageToken":' + json.dumps(token).encode()
         return Response(body + b"}", media_type="application/json")

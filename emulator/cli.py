@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import uvicorn
 
-from emulator.app import create_app
+from emulator.app import JWKS_PATH, create_app
 from emulator.settings import Settings
 from emulator.world import World
 
@@ -19,19 +19,26 @@ _SECONDS = click.FloatRange(min=0)
 
 
 class _Server(uvicorn.Server):
-    """Says where it listens, once it does."""
+    """Says where it listens, once it does, and what a client's environment needs for it."""
+
+    any_key = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         for each in sockets or []:
             host, port = each.getsockname()[:2]
-            click.echo(f"emulator: listening on http://{f'[{host}]' if ':' in host else host}:{port}")
+            url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            click.echo(f"emulator: listening on {url}")
+            click.echo(f"export GOOGLE_GEMINI_BASE_URL={url}")
+            click.echo(f"export WEBHOOK_JWKS_URL={url}{JWKS_PATH}")
+            if self.any_key:
+                click.echo("export GEMINI_API_KEY=any")
 
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", default=0, show_default=True, type=click.IntRange(0, 65_535), help="0 takes a free one."
+    "--port", default=8090, show_default=True, type=click.IntRange(0, 65_535), help="0 takes a free one."
 )
 @click.option("--api-key", help="The only API key to accept. Default: any.")
 @click.option("--seconds", default=1.0, type=_SECONDS, show_default=True, help="How long a batch takes.")
@@ -73,9 +80,9 @@ def emulator(  # noqa: PLR0917  # click passes them by name.
 ) -> None:
     """Run a local Gemini: files, batches, webhooks and their deliveries, to develop and test against.
 
-    Point a client at it with GOOGLE_GEMINI_BASE_URL. Everything is gone when it ends.
+    Point a client at it with the lines that it prints. Everything is gone when it ends.
 
-    Example: batch-receiver emulator --port 8090 --seconds 5
+    Example: batch-receiver emulator --seconds 5
     """
     settings = Settings(
         api_key=api_key,
@@ -104,4 +111,6 @@ def emulator(  # noqa: PLR0917  # click passes them by name.
             access_log=False,
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         )
-        _Server(config).run(sockets=[listener])
+        server = _Server(config)
+        server.any_key = api_key is None
+        server.run(sockets=[listener])

@@ -1,15 +1,21 @@
 """A file as a streamed answer that can be asked for in parts, and that can go wrong on purpose."""
 
 import asyncio
+import gzip
 import re
 import time
 from pathlib import Path
 from typing import BinaryIO
 
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from emulator.errors import ApiError
+from emulator.faults import Faults
 
+_PAGE = (
+    "<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>Please accept the terms.</body></html>\n"
+)
 _CHUNK_BYTES = 1024 * 1024
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
@@ -38,8 +44,8 @@ def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
 class Download:
     """An ASGI answer: `part` of the file at `path`, all of it without a part.
 
-    `cut`: after so many bytes the connection is closed although more was promised. `bytes_per_second` slows
-    it down.
+    `cut`: after so many bytes the connection is closed although more was promised. `short`: so many bytes before the
+    end it is complete, with no length that says otherwise. `bytes_per_second` slows it down.
     """
 
     def __init__(
@@ -51,19 +57,19 @@ class Download:
         etag: str,
         media_type: str,
         cut: int | None = None,
+        short: int | None = None,
         bytes_per_second: float | None = None,
     ) -> None:
         self._file = path.open("rb")
         self._start, self._end = part or (0, size)
+        if short is not None:
+            self._end = max(self._end - short, self._start)
         self._status = 206 if part else 200
         self._cut = cut
         self._bytes_per_second = bytes_per_second
-        self._headers = {
-            "content-type": media_type,
-            "content-length": str(self._end - self._start),
-            "accept-ranges": "bytes",
-            "etag": etag,
-        }
+        self._headers = {"content-type": media_type, "accept-ranges": "bytes", "etag": etag}
+        if short is None:
+            self._headers["content-length"] = str(self._end - self._start)
         if part:
             self._headers["content-range"] = f"bytes {self._start}-{self._end - 1}/{size}"
 
@@ -95,6 +101,18 @@ class Download:
                 await asyncio.sleep(max(began + sent / rate - time.monotonic(), 0))
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         return sent == length
+
+
+def wrong_answer(path: Path, faults: Faults, subject: str) -> Response | None:
+    """What another than Gemini could answer with 200, if a fault asks for it."""
+    if faults.take("page", subject):
+        return Response(_PAGE, media_type="text/html; charset=utf-8")
+    if faults.take("empty", subject):
+        return Response(b"", media_type="application/jsonl")
+    if compressed := faults.take("gzip", subject):
+        headers = None if compressed.value else {"Content-Encoding": "gzip"}
+        return Response(gzip.compress(path.read_bytes()), headers=headers, media_type="application/jsonl")
+    return None
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -18,10 +18,14 @@ STATUS_NAMES = {
     413: "INVALID_ARGUMENT",
     416: "OUT_OF_RANGE",
     429: "RESOURCE_EXHAUSTED",
+    499: "CANCELLED",
     500: "INTERNAL",
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
+
+
+_RPC = "type.googleapis.com/google.rpc."
 
 
 class ApiError(Exception):
@@ -52,6 +56,56 @@ def bad_request(message: str) -> ApiError:
 
 def not_found() -> ApiError:
     return ApiError(404, "Requested entity was not found.")
+
+
+def quota_exceeded() -> ApiError:
+    return refusal("quota")
+
+
+def _about_key(message: str, reason: str | None = None) -> tuple[int, str, list[dict[str, Any]]]:
+    info = {"@type": f"{_RPC}ErrorInfo", "reason": reason, "domain": "googleapis.com"}
+    return 403, message, [info] if reason else []
+
+
+_QUOTA = "generativelanguage.googleapis.com/batch_enqueued_tokens"
+_REFUSALS: dict[str, tuple[int, str, list[dict[str, Any]]]] = {
+    "leaked": _about_key("Your API key was reported as leaked. Please use another API key."),
+    "suspended": _about_key(
+        "Permission denied: Consumer 'api_key:REDACTED' has been suspended.", "CONSUMER_SUSPENDED"
+    ),
+    "service_disabled": _about_key(
+        "Generative Language API has not been used in project 1 before or it is disabled.", "SERVICE_DISABLED"
+    ),
+    "service_blocked": _about_key("Requests to this API are blocked.", "API_KEY_SERVICE_BLOCKED"),
+    "ip_blocked": _about_key(
+        "The provided API key has an IP address restriction.", "API_KEY_IP_ADDRESS_BLOCKED"
+    ),
+    "referrer_blocked": _about_key(
+        "Requests from referer <empty> are blocked.", "API_KEY_HTTP_REFERRER_BLOCKED"
+    ),
+    "file_gone": (403, "You do not have permission to access the File batch-x or it may not exist.", []),
+    "cancelled": (499, "The operation was cancelled.", []),
+    "quota": (
+        429,
+        "You exceeded your current quota, please check your plan and billing details.",
+        [
+            {
+                "@type": f"{_RPC}QuotaFailure",
+                "violations": [{"quotaMetric": _QUOTA, "quotaId": "BatchEnqueuedTokensPerProjectPerModel"}],
+            },
+            {"@type": f"{_RPC}RetryInfo", "retryDelay": "1s"},
+        ],
+    ),
+}
+REFUSALS = tuple(_REFUSALS)
+
+
+def refusal(name: str, headers: Mapping[str, str] | None = None) -> ApiError:
+    """One of `REFUSALS`, in the words that Google has been seen to use. Raises ApiError (400) for another name."""
+    if name not in _REFUSALS:
+        raise bad_request(f"A refusal is one of {', '.join(REFUSALS)}.")
+    code, message, details = _REFUSALS[name]
+    return ApiError(code, message, details=details, headers=headers)
 
 
 def error_response(error: ApiError) -> Response:

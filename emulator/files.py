@@ -1,4 +1,4 @@
-"""The Files API: resumable uploads, metadata, and downloads that are streamed from disk."""
+"""The Files API: what is kept, its metadata, and downloads that are streamed from disk."""
 
 import asyncio
 import base64
@@ -16,12 +16,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from emulator import wire
-from emulator.download import Download, byte_range
+from emulator.download import Download, byte_range, wrong_answer
 from emulator.errors import ApiError, bad_request, not_found
 from emulator.faults import Faults
 
 _LIFETIME = timedelta(hours=48)
-_UPLOAD_LIMIT_BYTES = 2 * 1024**3
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 
 
@@ -87,19 +86,10 @@ class Spool:
         return self._sha256.digest()
 
 
-@dataclass(slots=True)
-class _Upload:
-    spool: Spool
-    size: int | None
-    wanted: dict[str, Any]
-    mime_type: str
-
-
 class Files:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files: dict[str, StoredFile] = {}
-        self._uploads: dict[str, _Upload] = {}
 
     def __iter__(self) -> Iterator[StoredFile]:
         return iter(list(self._files.values()))
@@ -142,91 +132,21 @@ class Files:
             stored.path.unlink(missing_ok=True)
 
     def clear(self) -> None:
-        self._uploads.clear()
         for file_id in list(self._files):
             self.discard(file_id)
 
-    def start_upload(self, wanted: dict[str, Any], size: int | None, mime_type: str) -> str:
-        """Id of a new resumable upload.
+    def free_id(self, name: str) -> str:
+        """The id in a name like `files/abc` that is wanted for a new file.
 
         Raises:
-            ApiError: 400 for a name that can't be or over 2 GB, 409 for a name in use.
+            ApiError: 400 for a name that can't be, 409 for one in use.
         """
-        name = str(wanted.get("name") or f"files/{wire.new_id(12)}").removeprefix("files/")
-        if not _ID.fullmatch(name):
-            raise bad_request(f"files/{name} is not a valid file name.")
-        if name in self._files:
-            raise ApiError(409, f"The file files/{name} already exists.")
-        if size is not None and size > _UPLOAD_LIMIT_BYTES:
-            raise bad_request("A file must not be larger than 2 GB.")
-        upload_id = secrets.token_urlsafe(24)
-        self._uploads[upload_id] = _Upload(self.spool(), size, {**wanted, "name": name}, mime_type)
-        return upload_id
-
-    async def continue_upload(self, upload_id: str, request: Request) -> StoredFile | int:
-        """Take the next bytes: the finished file, or how many bytes have come so far.
-
-        Raises:
-            ApiError: 404, or 400 for bytes that don't continue the ones before.
-        """
-        upload = self._uploads.get(upload_id)
-        if upload is None:
-            raise not_found()
-        commands = {word.strip() for word in request.headers.get("x-goog-upload-command", "").split(",")}
-        if "upload" in commands:
-            if request.headers.get("x-goog-upload-offset", "0") != str(upload.spool.size):
-                raise bad_request(f"The upload continues at byte {upload.spool.size}.")
-            async for chunk in request.stream():
-                upload.spool.write(chunk)
-        if "finalize" not in commands:
-            return upload.spool.size
-        if upload.size not in {None, upload.spool.size}:
-            raise bad_request(f"{upload.size} bytes were announced and {upload.spool.size} came.")
-        del self._uploads[upload_id]
-        return self.add(
-            upload.spool,
-            upload.wanted["name"],
-            generated=False,
-            display_name=wire.field(upload.wanted, "displayName"),
-            mime_type=wire.field(upload.wanted, "mimeType") or upload.mime_type,
-        )
-
-
-def upload_routes(files: Files) -> list[Route]:
-    """`POST /files` below `/upload/<version>`: the start of an upload, and each of its chunks."""
-
-    async def start(request: Request) -> Response:
-        headers = request.headers
-        if headers.get("x-goog-upload-protocol") != "resumable":
-            raise bad_request("Only resumable uploads are offered here.")
-        length = headers.get("x-goog-upload-header-content-length", "")
-        upload_id = files.start_upload(
-            wire.submessage(await wire.read_object(request), "file"),
-            int(length) if length.isdecimal() else None,
-            headers.get("x-goog-upload-header-content-type", "application/octet-stream"),
-        )
-        url = request.url.include_query_params(upload_id=upload_id, upload_protocol="resumable")
-        return Response(
-            headers={
-                "X-Goog-Upload-URL": str(url),
-                "X-Goog-Upload-Status": "active",
-                "X-Goog-Upload-Chunk-Granularity": "262144",
-            }
-        )
-
-    async def upload(request: Request) -> Response:
-        upload_id = request.query_params.get("upload_id")
-        if upload_id is None:
-            return await start(request)
-        progress = await files.continue_upload(upload_id, request)
-        if isinstance(progress, int):
-            headers = {"X-Goog-Upload-Status": "active", "X-Goog-Upload-Size-Received": str(progress)}
-            return Response(headers=headers)
-        return JSONResponse(
-            {"file": progress.to_json(str(request.base_url))}, headers={"X-Goog-Upload-Status": "final"}
-        )
-
-    return [Route("/files", upload, methods=["POST"])]
+        file_id = name.removeprefix("files/")
+        if not _ID.fullmatch(file_id):
+            raise bad_request(f"files/{file_id} is not a valid file name.")
+        if file_id in self._files:
+            raise ApiError(409, f"The file files/{file_id} already exists.")
+        return file_id
 
 
 def download_routes(files: Files, faults: Faults) -> list[Route]:
@@ -242,7 +162,11 @@ def download_routes(files: Files, faults: Faults) -> list[Route]:
             asked = None
         if asked and faults.take("ignore_range", subject):
             asked = None
+        wrong = wrong_answer(stored.path, faults, subject)
+        if wrong is not None:
+            return wrong
         cut = faults.take("cut", subject)
+        short = faults.take("short", subject)
         throttle = faults.take("throttle", subject)
         return Download(
             stored.path,
@@ -251,6 +175,7 @@ def download_routes(files: Files, faults: Faults) -> list[Route]:
             etag=stored.etag,
             media_type=stored.mime_type,
             cut=int(cut.value) if cut else None,
+            short=int(short.value) if short else None,
             bytes_per_second=throttle.value if throttle else None,
         )
 

@@ -24,8 +24,9 @@ def new_batch_id() -> str:
 class Batch:
     """A job and what became of it.
 
-    `state` is without prefix. `said_at`: where the operation shows the output; with `top`, all fields stand at the top
-    and it is no operation. `verbatim`: the whole operation, instead of one made from the other fields.
+    `state` is without prefix, `input_file` a name like `files/abc`. `said_at`: where the operation shows the output;
+    with `top`, all fields stand at the top and it is no operation. `verbatim`: the whole operation, instead of one made
+    from the other fields.
     """
 
     id: str
@@ -33,6 +34,8 @@ class Batch:
     model: str = "models/gemini-2.5-flash"
     display_name: str | None = None
     embeddings: bool = False
+    input_file: str | None = None
+    priority: int | None = None
     state: str = "PENDING"
     created: datetime = field(default_factory=wire.now)
     updated: datetime = field(default_factory=wire.now)
@@ -56,8 +59,11 @@ class Batch:
         return f"batch-{self.id}"
 
 
-def operation(batch: Batch, *, with_output: bool = True) -> bytes:
-    """The long-running operation that a batch is shown as, in JSON."""
+def operation(batch: Batch, *, with_output: bool = True, top: bool = False, state: str = "") -> bytes:
+    """The long-running operation that a batch is shown as, in JSON.
+
+    `top`: with its fields at the top, whatever it says itself. `state`: another than its own.
+    """
     if batch.verbatim is not None:
         return batch.verbatim
     kind = "EmbedContentBatch" if batch.embeddings else "GenerateContentBatch"
@@ -68,20 +74,24 @@ def operation(batch: Batch, *, with_output: bool = True) -> bytes:
         "createTime": wire.timestamp(batch.created),
         "updateTime": wire.timestamp(batch.updated),
         "batchStats": batch.stats,
-        "state": batch.state_prefix + batch.state,
+        "state": batch.state_prefix + (state or batch.state),
     }
     if batch.display_name is not None:
         metadata["displayName"] = batch.display_name
+    if batch.input_file is not None:
+        metadata["inputConfig"] = {"fileName": batch.input_file}
+    if batch.priority is not None:
+        metadata["priority"] = str(batch.priority)
     if batch.ended:
         metadata["endTime"] = wire.timestamp(batch.ended)
-    output = batch.output if with_output else None
-    if "top" in batch.said_at:
+    output = batch.output if with_output and (not state or state in FINAL) else None
+    if top or "top" in batch.said_at:
         told = {name: value for name, value in (("output", output), ("error", batch.error)) if value}
         return json.dumps({**metadata, **told}).encode()
     document: dict[str, Any] = {"name": batch.name, "metadata": metadata}
     if output and "metadata" in batch.said_at:
         metadata["output"] = output
-    if batch.state in FINAL:
+    if (state or batch.state) in FINAL:
         document["done"] = True
     if batch.error:
         document["error"] = batch.error

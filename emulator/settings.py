@@ -11,15 +11,16 @@ from emulator.errors import bad_request
 class Settings:
     """All times in seconds.
 
-    `api_key`: the only key accepted, None for any that is not empty. `batch_seconds`: from a batch's creation
-    to its end. `retry_first_seconds`, `retry_max_seconds`: the first and the longest pause between two attempts
-    of a delivery. `give_up_seconds`: after that long a delivery is given up and its webhook disabled (Gemini:
-    24 hours). `dynamic_signature`: `v1a` (observed) or `jwt` (documented). `audience`: the `aud` of a JWT,
-    None for the address that it is sent to.
+    `api_key`: the only key accepted, None for any that is not empty. `batch_seconds`: from creation to end of a batch.
+    `batch_limit`: how many may be unfinished at once (Gemini: 100), None for any number. `retry_first_seconds`,
+    `retry_max_seconds`: the first and the longest pause between two attempts of a delivery. `give_up_seconds`: after
+    that long a delivery is given up and its webhook disabled (Gemini: 24 hours). `dynamic_signature`: `v1a` (observed)
+    or `jwt` (documented). `audience`: the `aud` of a JWT, None for the address that it is sent to.
     """
 
     api_key: str | None = None
     batch_seconds: float = 1.0
+    batch_limit: int | None = None
     retry_first_seconds: float = 0.1
     retry_max_seconds: float = 5.0
     give_up_seconds: float = 86_400.0

@@ -33,6 +33,14 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
 
 
+def moment(text: str) -> datetime:
+    """From RFC 3339. Raises ValueError for what is none, or has no time zone."""
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError("no time zone")
+    return found
+
+
 def field(message: Mapping[str, Any], camel: str, default: Any = None) -> Any:
     """The field `camel` of a message, under that name or in snake_case: protobuf's JSON accepts both."""
     if camel in message:

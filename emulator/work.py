@@ -5,28 +5,35 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from emulator import answers
-from emulator.errors import bad_request
+from emulator import answers, chat
+from emulator.caches import Caches
+from emulator.errors import ApiError, bad_request
 from emulator.files import Spool, StoredFile
 from emulator.operations import Batch, counted
 
 RPC_INVALID_ARGUMENT = 3
 
 
-def _answer(batch: Batch, request: Any) -> dict[str, Any]:
+def _answer(batch: Batch, request: Any, caches: Caches) -> dict[str, Any]:
     if not isinstance(request, dict):
         raise bad_request("A request must be an object.")
     try:
-        return (answers.embed if batch.embeddings else answers.generate)(batch.model, request)
+        cached = caches.tokens(request)
+    except ApiError as error:
+        return {"error": {"code": error.code, "message": error.message, "status": error.status}}
+    try:
+        if batch.embeddings:
+            return answers.embed(batch.model, request)
+        return answers.generate(batch.model, request, cached=cached)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise bad_request(f"A request can't be understood: {error}.") from error
 
 
-def answer_inline(batch: Batch, requests: list[Any]) -> tuple[dict[str, Any], dict[str, str]]:
+def answer_inline(batch: Batch, requests: list[Any], caches: Caches) -> tuple[dict[str, Any], dict[str, str]]:
     """The output, in the order of the requests, and the counts."""
     results = []
     for each in requests:
-        result = _answer(batch, each.get("request"))
+        result = _answer(batch, each.get("request"), caches)
         if "metadata" in each:
             result["metadata"] = each["metadata"]
         if "error" in result:
@@ -37,7 +44,7 @@ def answer_inline(batch: Batch, requests: list[Any]) -> tuple[dict[str, Any], di
     return {name: {"inlinedResponses": results}}, counted(len(results), succeeded)
 
 
-def answer_file(batch: Batch, source: StoredFile, spool: Spool) -> dict[str, str]:
+def answer_file(batch: Batch, source: StoredFile, spool: Spool, caches: Caches) -> dict[str, str]:
     """Write a result for each line of the input, in an order of their own; the counts.
 
     Raises:
@@ -47,11 +54,17 @@ def answer_file(batch: Batch, source: StoredFile, spool: Spool) -> dict[str, str
     with source.path.open("rb") as lines:
         for offset in _shuffled(lines):
             lines.seek(offset)
-            result = _answer_line(batch, lines.readline())
+            result = _answer_line(batch, lines.readline(), caches)
             spool.write(json.dumps(result, ensure_ascii=False).encode(errors="surrogatepass") + b"\n")
             total += 1
-            succeeded += "response" in result
+            succeeded += "response" in result and result["response"].get("status_code", 200) < 400
     return counted(total, succeeded)
+
+
+def count_lines(source: StoredFile) -> int:
+    """That are not blank."""
+    with source.path.open("rb") as lines:
+        return sum(bool(line.strip()) for line in lines)
 
 
 def _shuffled(lines: Iterable[bytes]) -> list[int]:
@@ -65,10 +78,11 @@ def _shuffled(lines: Iterable[bytes]) -> list[int]:
     return [offset for _, offset in sorted(starts)]
 
 
-def _answer_line(batch: Batch, line: bytes) -> dict[str, Any]:
+def _answer_line(batch: Batch, line: bytes, caches: Caches) -> dict[str, Any]:
     """A result with the line's other fields echoed (go-genai #513), before or after it: the line's length decides.
 
-    A line without `request` is a bare request, as the Batch page's curl example sends it.
+    A line without `request` is a bare request, as the Batch page's curl example sends it, or an OpenAI row, which is
+    answered as one.
     """
     try:
         given = json.loads(line)
@@ -76,6 +90,8 @@ def _answer_line(batch: Batch, line: bytes) -> dict[str, Any]:
         given = None
     if not isinstance(given, dict):
         raise bad_request("The input file has a line that is no JSON object.")
-    result = _answer(batch, given.pop("request")) if "request" in given else _answer(batch, given)
+    if chat.is_row(given):
+        return chat.answer_row(given)
+    result = _answer(batch, given.pop("request") if "request" in given else given, caches)
     echo = {} if "contents" in given or "content" in given else given
     return {**echo, **result} if len(line) % 2 else {**result, **echo}

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from emulator.batches import Batches
+from emulator.caches import Caches
 from emulator.deliveries import Courier
 from emulator.events import batch_event
 from emulator.faults import Faults
 from emulator.files import Files
 from emulator.operations import Batch
 from emulator.settings import Settings
+from emulator.uploads import Uploads
 from emulator.webhooks import Webhooks
 
 _REQUESTS_KEPT = 10_000
@@ -42,9 +44,11 @@ class World:
         self._at_start = asdict(settings)
         self.faults = Faults()
         self.files = Files(folder)
+        self.uploads = Uploads(self.files, self.faults)
         self.webhooks = Webhooks()
         self.courier = Courier(settings, self.webhooks, self.faults)
-        self.batches = Batches(settings, self.files, self.tell)
+        self.caches = Caches()
+        self.batches = Batches(settings, self.files, self.caches, self.tell)
         self.requests: deque[Seen] = deque(maxlen=_REQUESTS_KEPT)
 
     def tell(self, batch: Batch) -> None:
@@ -63,6 +67,8 @@ class World:
         await self.batches.clear()
         await self.courier.clear()
         self.webhooks.clear()
+        self.caches.clear()
+        self.uploads.clear()
         self.files.clear()
         self.faults.clear()
         self.requests.clear()

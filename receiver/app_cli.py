@@ -7,7 +7,6 @@ import signal
 import socket
 from collections.abc import Sequence
 from importlib import metadata
-from urllib.parse import urlsplit
 
 import click
 import uvicorn
@@ -23,11 +22,13 @@ from receiver.keyring import Keyring
 from receiver.protocol import MAX_INCOMPLETE_BYTES, limited_to
 from receiver.readiness import Readiness
 from workers.contract.manager import READY, STOPPING, notify
+from workers.contract.redis_address import shown
 from workers.contract.settings import PORT
 
 _BACKLOG = 1024
 _MAX_CONNECTIONS = 4096
 _OTHER_FILES = 64
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @click.command()
@@ -70,10 +71,12 @@ def serve(host: str, port: int) -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    logs.info("started", **_shown(configured), max_connections=connections)
-    # uvicorn ends gracefully at these signals, then raises them once more for whoever handled them before.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    # One that comes before uvicorn listens for it waits until then. uvicorn ends gracefully at these, and raises
+    # them once more for whoever handled them before.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    for number in _STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    logs.info("started", **_shown(configured), max_connections=connections)
     _Server(config, [_url(listener, configured.path) for listener in listeners], keyring).run(
         sockets=listeners
     )
@@ -89,6 +92,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._keyring.reload)
         self._watchdog = asyncio.create_task(systemd.keep_watchdog_quiet())
         for url in self._urls:
@@ -104,10 +108,9 @@ class _Server(uvicorn.Server):
 
 def _shown(configured: settings.Settings) -> dict[str, object]:
     """What is in force, without a secret."""
-    redis = urlsplit(configured.redis_url)
     return {
         "version": metadata.version("batch-receiver"),
-        "redis": f"{redis.scheme}://{redis.netloc.rpartition('@')[2]}{redis.path}",
+        "redis": shown(configured.redis_url),
         "queue_prefix": configured.queue_prefix,
         "path": configured.path,
         "secrets": len(configured.secrets),

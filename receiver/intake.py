@@ -17,14 +17,15 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from receiver import logs
 from receiver.deadlines import ANSWER_SECONDS
 from receiver.errors import QueueUnavailable, SettingsError
+from receiver.replicas import replicating
 from receiver.room import check_room
 from workers.contract import PREFIX, Announcement, Outcome, Queues
+from workers.contract.redis_client import open_client
 from workers.contract.redis_words import in_words
 
 LATE_SECONDS = 0.25
@@ -48,20 +49,15 @@ def connect(url: str) -> Redis:
         SettingsError: redis-py does not understand the address. Nothing is connected yet.
     """
     try:
-        client = Redis.from_url(
+        return open_client(
             url,
             socket_timeout=_SOCKET_SECONDS,
             socket_connect_timeout=_SOCKET_SECONDS,
             retry=Retry(NoBackoff(), 0),
             max_connections=4 * MAX_CALLS,
-            driver_info=None,  # Else redis-py looks its own version up on the disk for every connection.
-            # Else it asks for what only Redis Enterprise has, and what the ACL of deploy/ refuses.
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )
-        client.connection_pool.make_connection()
-    except (ValueError, TypeError):
+    except ValueError:
         raise SettingsError("REDIS_URL is not an address that the Redis client understands.") from None
-    return client
 
 
 def announce_with(prefix: str) -> Announce:
@@ -73,7 +69,7 @@ def announce_with(prefix: str) -> Announce:
         if time.monotonic() - looked_at > ROOM_SECONDS:
             check_room(connection)
             looked_at = time.monotonic()
-        return Queues(connection, prefix).announce(announcements)
+        return Queues(replicating(connection), prefix).announce(announcements)
 
     return announce
 

@@ -10,6 +10,7 @@ from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import NoPermissionError, ResponseError
 
+from receiver.replicas import check_replicas
 from receiver.room import check_room
 from workers.contract import Announcement, Queues, Trigger
 
@@ -25,6 +26,7 @@ def rehearse(connection: Redis, prefix: str) -> None:
             names every one that is not allowed.
     """
     check_room(connection)
+    check_replicas(connection)
     stage = _Stage(connection_pool=connection.connection_pool)
     Queues(stage, prefix).announce([Announcement(_NO_BATCH, Trigger.WEBHOOK)])
 

@@ -31,7 +31,7 @@ class Row(NamedTuple):
 
 ALL = "receiver workers sender console emulator bench docs tests"
 SHIPPED = ("receiver", "workers", "sender", "console", "emulator")
-LEAVES = "workers.errors workers.gemini workers.bucket workers.results"
+LEAVES = "workers.errors workers.gemini workers.bucket workers.results workers.outside"
 CONTRACT = "workers.contract"
 OF_VERIFY = (
     "workers.errors workers.bucket workers.results workers.summary workers.settings workers.command_line"
@@ -47,11 +47,13 @@ ROOMS = {
     "receiver.jwks": Row("receiver", f"{STORE} {QUEUE}"),
     "receiver.registration": Row(f"receiver workers.gemini {CONTRACT}", f"{STORE} {QUEUE} {SERVER}"),
     "workers": Row(f"{LEAVES} {CONTRACT}", f"{HTTP} {SERVER} {SIGNED} obstore"),
-    "workers.contract": Row("", f"{STORE} {HTTP} {SERVER} {TERMINAL} msgspec"),
+    "workers.contract": Row("workers.contract.history", f"{STORE} {HTTP} {SERVER} {TERMINAL} msgspec"),
+    "workers.contract.history": Row(CONTRACT, f"{STORE} {HTTP} {SERVER} {TERMINAL} msgspec"),
     "workers.errors": Row("", f"{STORE} {HTTP} {QUEUE} {SERVER} {TERMINAL} {IO}"),
     "workers.gemini": Row("workers.errors", f"{STORE} {QUEUE} {SERVER} {TERMINAL} google"),
     "workers.bucket": Row("workers.errors", f"{HTTP} {QUEUE} {SERVER} {TERMINAL} pyarrow"),
     "workers.results": Row("workers.errors", f"{STORE} {HTTP} {QUEUE} {SERVER} {TERMINAL} {IO}"),
+    "workers.outside": Row("workers.errors", f"{STORE} {QUEUE} {SERVER} {TERMINAL} google"),
     "workers.verify": Row(OF_VERIFY, f"{HTTP} {QUEUE} {SERVER} obstore"),
     "sender": Row(f"{LEAVES} {CONTRACT}", f"{QUEUE} {SERVER}"),
     "console": Row(f"console.doctor {LEAVES} {CONTRACT}", "rich"),

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
 
 from tests.support.deployment import Deployment, result_line
 from tests.support.gemini import Gemini
@@ -17,8 +19,10 @@ from tests.support.s3 import S3
 from tests.support.scripted import Answer
 from tests.support.stores import STORES, Store
 from tests.support.waiting import wait_until
+from workers import status
 from workers.bucket.opening import open_bucket
 from workers.bucket.protocol import Bucket
+from workers.contract import Queues
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 ODD_KEYS = [
@@ -116,6 +120,40 @@ def test_batches_are_committed_whole_on_every_kind_of_store(
     assert deployment.run("verify", silent).returncode == 0
     assert worker.stop() == 0
     assert {name: bucket.get(name) for name in before} == before
+
+
+def test_credentials_that_are_refused_for_a_while_cost_no_batch(
+    s3: S3,
+    between: Relay,
+    deployed: Callable[[str, Mapping[str, str]], tuple[Deployment, Bucket]],
+) -> None:
+    """As a token that expires: what was announced meanwhile waits, with the reason, and comes once they are good."""
+    url = s3.fresh_url()
+    deployment, _ = deployed(url, {**s3.env, "AWS_ENDPOINT_URL": between.url})
+    deployment.subscribe()
+    deployment.work("--workers", "2")
+    bucket = open_bucket(url, s3.env)
+    gemini = deployment.gemini
+    between.answer = lambda _: error(403, "InvalidAccessKeyId")
+    refused = [gemini.put_batch(many()), gemini.put_batch(b"", state="FAILED")]
+    for batch in refused:
+        gemini.announce(batch)
+
+    def waiting() -> dict[str, Any]:
+        with redis.Redis.from_url(deployment.env["REDIS_URL"]) as client:
+            found = status.overview(Queues(client), bucket)
+        assert not found["failed"]
+        return {job["job"]: job for job in found["waiting"] if job["next_try"]}
+
+    wait_until(lambda: len(waiting()) == 2, seconds=60, what="both to wait")
+    for job in waiting().values():
+        assert "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in job["reason"]
+    between.answer = lambda _: None
+    for batch in refused:
+        assert deployment.run("replay", batch).returncode == 0
+    batches = commit(deployment, bucket)
+    check(deployment, bucket, batches)
+    wait_until(lambda: all(bucket.get(f"{batch}/batch.json") for batch in refused), seconds=60)
 
 
 def conditional(request: Request) -> bool:

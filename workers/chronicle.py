@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 from redis.exceptions import RedisError
 
-from workers.contract import Queues, metrics
-from workers.contract.history import DEFAULT_PROJECT, BatchState, History, Value, ref_of, step
+from workers.contract import Queues
+from workers.contract.history import DEFAULT_PROJECT, BatchState, History, Value, metrics, ref_of, step
 from workers.contract.redis_words import in_words
 from workers.gemini.batches import FILE_LIFE_SECONDS, Batch, integer, timestamp
 from workers.parts import Part
@@ -46,6 +46,7 @@ class Kept(Chronicle):
     """Writes into the history of one batch."""
 
     def __init__(self, queues: Queues, batch: str) -> None:
+        self._connection = queues.connection
         self._history = History(queues.connection, queues.prefix)
         self._ref = ref_of(batch)
 
@@ -87,8 +88,15 @@ class Kept(Chronicle):
         self.noted("given up", reason=reason, part=part)
 
     def left_alone(self) -> None:
-        """It was not ours."""
-        self._safely(lambda _: self._history.drop([self._ref]))
+        """It was not ours, or is not any more; what was committed stays listed."""
+        self._safely(lambda _: self._history.drop_unfinished(self._ref))
+
+    def notified(self, outcome: str, revision: int) -> None:
+        """Somebody downstream has taken word of a commit, or never did."""
+        self.noted("notified" if outcome == "delivered" else f"notification {outcome}", revision=revision)
+        self._safely(
+            lambda _: metrics.count(self._connection, self._history.names, "notifications_total", outcome)
+        )
 
     def noted(self, event: str, **fields: Value | None) -> None:
         """A step that changes no state."""

@@ -16,16 +16,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from workers import health as health_of
+from workers import notices
 from workers import status as status_of
 from workers.bucket.opening import open_bucket
+from workers.bucket.probe import try_bucket
 from workers.command_line import batch_id, fail, printable, told
 from workers.contract import Announced, Announcement, Outcome, Queues, Trigger
 from workers.fanout import fan_out
 from workers.jobs import prepare
+from workers.outside.posts import NotTaken
 from workers.parts import forget_split, read_part
 from workers.process import Result, Tools
 from workers.process import process as process_one
-from workers.reconcile import Report, reconcile
+from workers.reconcile import Report, beat, reconcile
 from workers.redis_connection import connect, wait_for
 from workers.settings import Settings, queue_prefix, redis_url, storage_url
 from workers.summary import read_summary
@@ -73,7 +76,10 @@ def process(batch: str, *, as_json: bool) -> None:
     """Process one batch here and now, in the foreground, without Redis or workers."""
     batch = batch_id(batch)
     with told():
-        tools = prepare(Settings.load(os.environ))
+        settings = Settings.load(os.environ)
+        for remark in try_bucket(settings.storage_url, os.environ):
+            click.echo(f"Warning: {printable(remark)}", err=True)
+        tools = prepare(settings)
         with closing(tools.gemini), _progress() as progress:
             said = Announced(frozenset({Trigger.PROCESS}), 1, None)
             result = process_one(tools, _Here(tools, progress), batch, said)
@@ -82,6 +88,7 @@ def process(batch: str, *, as_json: bool) -> None:
         summary = read_summary(tools.bucket, batch)
         if summary is None:
             fail(f"{batch} was not committed; run the command again.")
+        _tell(tools, batch)
         if as_json:
             click.echo(summary.encoded().decode(), nl=False)
             return
@@ -174,6 +181,7 @@ def reconcile_now(*, as_json: bool) -> None:
         tools = prepare(settings)
         with closing(tools.gemini):
             report = reconcile(tools, queues, reenable=settings.reconcile_reenable)
+        beat(report, settings.heartbeat_url)
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(report)))
     else:
@@ -223,6 +231,17 @@ class _Here:
 
     def look(self, batch: str) -> None:
         """Nothing: `process` looks again by itself."""
+
+
+def _tell(tools: Tools, batch: str) -> None:
+    """Tell of a commit once; what is not taken stays noted in the bucket."""
+    if tools.downstream is None:
+        return
+    try:
+        for of, revision in [*notices.owed(tools.bucket, batch)]:
+            notices.tell(tools.downstream, tools.bucket, of, revision)
+    except NotTaken as error:
+        click.echo(f"Warning: {error} A `work` or `reconcile` of this bucket tells it later.", err=True)
 
 
 def _queues() -> Queues:

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from workers import notices
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket, MissingObject, join
 from workers.errors import BucketUnavailable, Incomplete
@@ -23,10 +24,11 @@ from workers.summary import Counts, PartSummary, Summary, decode_summary, gives_
 NO_RESULTS = Split([], 0, 0, hashlib.sha256().hexdigest())
 
 
-def finish(bucket: Bucket, plan: Plan, split: Split) -> Summary:
+def finish(bucket: Bucket, plan: Plan, split: Split, *, is_told: bool = False) -> Summary:
     """Commit a batch whose parts are all done.
 
-    Twice at the same time does no harm: both write the same manifest, and one of them the commit.
+    Twice at the same time does no harm: both write the same manifest, and one of them the commit. `is_told`: somebody
+    downstream has to hear of it.
 
     Returns:
         What is committed now: this, or what another worker was faster with.
@@ -43,17 +45,17 @@ def finish(bucket: Bucket, plan: Plan, split: Split) -> Summary:
     _place_tables(bucket, batch, tables)
     if committed or bucket.size(layout.strays(batch)) is not None:
         _remove_strays(bucket, batch, split.parts, tables)
-    return _commit(bucket, plan, split, total)
+    return _commit(bucket, plan, split, total, is_told=is_told)
 
 
-def close(bucket: Bucket, plan: Plan) -> Summary:
-    """Commit a batch that failed, expired, or was cancelled with nothing to show. Returns as `finish` does."""
+def close(bucket: Bucket, plan: Plan, *, is_told: bool = False) -> Summary:
+    """Commit a batch that failed, expired, or was cancelled with nothing to show. As `finish`."""
     committed = read_summary(bucket, plan.batch)
     if not _may_replace(committed, plan, NO_RESULTS):
         return _stays(bucket, committed)
     # What an output that has disappeared since left half done.
     bucket.delete([name for name, _ in bucket.list(plan.batch) if name != layout.summary(plan.batch)])
-    return _commit(bucket, plan, NO_RESULTS, Tally())
+    return _commit(bucket, plan, NO_RESULTS, Tally(), is_told=is_told)
 
 
 def tidy(bucket: Bucket, summary: Summary) -> Summary:
@@ -95,13 +97,15 @@ def _added_up(bucket: Bucket, batch: str, split: Split) -> tuple[Tally, list[Pie
     return total, tables
 
 
-def _commit(bucket: Bucket, plan: Plan, split: Split, total: Tally) -> Summary:
+def _commit(bucket: Bucket, plan: Plan, split: Split, total: Tally, *, is_told: bool) -> Summary:
     """Write `batch.json`, look at it, and only then tidy up."""
     name, standing = layout.summary(plan.batch), bucket.get(layout.summary(plan.batch))
     committed = decode_summary(standing, plan.batch) if standing is not None else None
     if not _may_replace(committed, plan, split):
         return _stays(bucket, committed)
     summary = _summary_of(plan, split, total, committed.revision + 1 if committed else 1)
+    if is_told:
+        notices.owe(bucket, plan.batch, summary.revision)
     if committed is None or standing is None:
         bucket.create(name, summary.encoded(), layout.JSON)
     else:

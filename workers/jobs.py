@@ -9,13 +9,14 @@ from dataclasses import replace
 from rq import Retry, get_current_job
 from rq.job import Job
 
-from workers import fanout, strangers
+from workers import fanout, notices, strangers
 from workers.bucket.opening import open_bucket
 from workers.chronicle import Kept
 from workers.contract import Announced, Announcement, Queues, Trigger, parse_batch_id
 from workers.errors import Unreadable, WorkerError
 from workers.gemini.access import Access
 from workers.gemini.client import Gemini
+from workers.notices import Downstream, Told
 from workers.process import Result, Tools, process
 from workers.process import fan_out_part as fan_out_one
 from workers.retry import decide
@@ -24,6 +25,8 @@ from workers.settings import Settings
 logger = logging.getLogger("workers")
 
 _FOREVER = 1_000_000
+MOST_PAUSE_SECONDS = 900
+"""Between two tries to tell of a commit."""
 _prepared: tuple[Tools, str] | None = None
 
 
@@ -44,9 +47,17 @@ def prepare(settings: Settings) -> Tools:
         part_bytes=settings.part_bytes,
         display_name=settings.display_name,
         reenable_webhooks=settings.reconcile_reenable,
+        downstream=downstream_of(settings),
     )
     _prepared = tools, settings.queue_prefix
     return tools
+
+
+def downstream_of(settings: Settings) -> Downstream | None:
+    """Where commits are told, if anywhere."""
+    if settings.notify_url is None or settings.notify_secret is None:
+        return None
+    return Downstream(settings.notify_url, settings.notify_secret)
 
 
 def process_batch(batch: str) -> Retry | None:
@@ -68,8 +79,32 @@ def fan_out_part(batch: str, number: int) -> Retry | None:
         if summary is not None:
             total, revision = summary.counts.total, summary.revision
             _log("committed", batch, state=summary.state, total=total, revision=revision)
+        notices.bring(tools.downstream, tools.bucket, queues, batch)
 
     return _guarded(job, batch, kept, step, part=number)
+
+
+def tell_downstream(batch: str, revision: int) -> Retry | None:
+    """Job `…-notice-<id>-r<revision>`: tried for two days; the batch is as committed with it as without."""
+    job, tools, queues = _ready(batch)
+    if tools.downstream is None:
+        return None
+    kept = Kept(queues, batch)
+    try:
+        told = notices.tell(tools.downstream, tools.bucket, batch, revision)
+    except WorkerError as error:
+        seconds = decide(error, job.number_of_retries or 0, since=time.time()) or MOST_PAUSE_SECONDS
+        job.meta["reason"] = str(error)
+        job.save_meta()  # type: ignore[no-untyped-call]
+        kept.noted("not notified", reason=str(error), revision=revision)
+        _log("notify_retry", batch, level=logging.WARNING, seconds=seconds, reason=repr(str(error)))
+        return Retry(max=_FOREVER, interval=min(seconds, MOST_PAUSE_SECONDS))
+    if told in {Told.DELIVERED, Told.GIVEN_UP}:
+        kept.notified(told.value, revision)
+        level = logging.INFO if told is Told.DELIVERED else logging.ERROR
+        event = "notified" if told is Told.DELIVERED else "notify_given_up"
+        _log(event, batch, level=level, revision=revision)
+    return None
 
 
 class Jobs:
@@ -111,6 +146,7 @@ def _process_until_settled(job: Job, tools: Tools, queues: Queues, batch: str) -
         elif result is Result.IN_PARTS:
             kept.in_parts()
         _log(result.name.lower(), batch, trigger=said.strongest)
+        notices.bring(tools.downstream, tools.bucket, queues, batch)
         if queues.settle(batch, said):
             return
 

@@ -120,7 +120,8 @@ def _signals_blocked() -> Iterator[None]:
 
 def _reconcile(settings: Settings) -> None:
     """In a process of its own, with a connection of its own."""
-    reconcile.run(jobs.prepare(settings), Queues(connect(settings.redis_url), settings.queue_prefix))
+    queues = Queues(connect(settings.redis_url), settings.queue_prefix)
+    reconcile.run(jobs.prepare(settings), queues, settings.heartbeat_url)
 
 
 def run_pool(settings: Settings, connection: Redis, workers: int, *, burst: bool, wait: bool = False) -> None:

@@ -21,6 +21,7 @@ from workers.errors import NotReady, Transient, WorkerError
 from workers.fanout import fan_out
 from workers.gemini.batches import Batch, State
 from workers.gemini.client import Gemini
+from workers.notices import Downstream
 from workers.parts import first_lacking, forget_split, lacking, read_part, read_split
 from workers.plan import Plan, plan_of, read_plan, write_plan
 from workers.sources import Source, source_of
@@ -37,6 +38,7 @@ class Tools:
     part_bytes: int
     display_name: str = "*"
     reenable_webhooks: bool = False
+    downstream: Downstream | None = None
     chronicle: Chronicle = field(default_factory=Chronicle, compare=False)
 
     def wants(self, batch: Batch) -> bool:
@@ -157,7 +159,9 @@ class _Look:
                 case Look():
                     facts = replace(facts, seen=self._look())
                 case Close():
-                    self._tools.chronicle.committed(commit.close(self._bucket, self._plan(facts)))
+                    is_told = self._tools.downstream is not None
+                    closed = commit.close(self._bucket, self._plan(facts), is_told=is_told)
+                    self._tools.chronicle.committed(closed)
                     return Result.COMMITTED
                 case Fetch():
                     if not self._fetch(facts):
@@ -240,7 +244,8 @@ class _Look:
 def _finish(tools: Tools, facts: Facts) -> Summary:
     if facts.plan is None or facts.split is None:
         raise AssertionError("nothing is finished before it is whole")
-    summary = commit.finish(tools.bucket, facts.plan, facts.split)
+    is_told = tools.downstream is not None
+    summary = commit.finish(tools.bucket, facts.plan, facts.split, is_told=is_told)
     tools.chronicle.committed(summary)
     return summary
 

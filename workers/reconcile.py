@@ -12,12 +12,13 @@ from typing import TypeVar
 
 import msgspec
 
-from workers import commit, contract
+from workers import commit, contract, notices, rebuilding
 from workers.bucket import layout
 from workers.contract import Announcement, Outcome, Queues, Trigger, parse_batch_id
 from workers.errors import Incomplete, WorkerError
 from workers.gemini.batches import FILE_LIFE_SECONDS, Batch, State, timestamp
 from workers.gemini.webhooks import Webhook
+from workers.outside.posts import fetch
 from workers.process import Tools, gather
 from workers.retry import LONGEST_LIFE_SECONDS
 from workers.summary import gives_way, read_summary
@@ -28,6 +29,9 @@ logger = logging.getLogger("workers")
 CREATED_WITHIN_SECONDS = 5 * 86400
 LONG_LOOK_SECONDS = 86400
 """How often all batches are looked at whose results can still be there."""
+
+# Longer than a look at the bucket takes, and than clocks may differ.
+_TRIAL_SECONDS = 3600
 
 _GROUP = 100
 _LOOKS_AT_ONCE = 8
@@ -75,8 +79,15 @@ def reconcile(tools: Tools, queues: Queues, *, reenable: bool, now: float | None
     report = Report()
     _standing_alone(report, "looking for batches", lambda: _announce(tools, queues, report, horizon, now))
     _standing_alone(report, "tidying up", lambda: _sweep(tools, queues, report))
+    webhooks: list[Webhook] = []
     _standing_alone(
-        report, "asking after the webhooks", lambda: _look_after_webhooks(tools, report, reenable=reenable)
+        report,
+        "asking after the webhooks",
+        lambda: webhooks.extend(_look_after_webhooks(tools, report, reenable=reenable)),
+    )
+    _standing_alone(report, "listing what is committed", lambda: rebuilding.keep(queues, tools.bucket, now))
+    _standing_alone(
+        report, "telling of commits", lambda: notices.bring(tools.downstream, tools.bucket, queues)
     )
     for field, value in report.numbers().items():
         if value:
@@ -84,16 +95,28 @@ def reconcile(tools: Tools, queues: Queues, *, reenable: bool, now: float | None
     if report.troubles:
         queues.count("reconcile_errors")
     queues.count("reconcile_runs")
+    rebuilding.note_run(queues, now, report.enqueued, msgspec.to_builtins(report), webhooks)
     return report
 
 
-def run(tools: Tools, queues: Queues) -> None:
-    """One run, told in the log."""
+def run(tools: Tools, queues: Queues, heartbeat_url: str | None = None) -> None:
+    """One run, told in the log, and to whoever waits for a heartbeat."""
     report = reconcile(tools, queues, reenable=tools.reenable_webhooks)
+    beat(report, heartbeat_url)
     for sentence in report.troubles:
         logger.error("event=reconcile_trouble reason=%r", sentence)
     found = " ".join(f"{name}={value}" for name, value in report.numbers().items() if value)
     logger.info("event=reconciled %s", found)
+
+
+def beat(report: Report, heartbeat_url: str | None) -> None:
+    """Fetch an address where a run was good. What comes of that is only said."""
+    if heartbeat_url is None or report.troubles:
+        return
+    try:
+        fetch(heartbeat_url)
+    except WorkerError as error:
+        logger.warning("event=heartbeat_failed reason=%r", str(error))
 
 
 def due(queues: Queues, interval_seconds: int) -> bool:
@@ -143,8 +166,9 @@ def _missing(
     tools: Tools, queues: Queues, report: Report, horizon: float
 ) -> Iterator[tuple[float | None, str]]:
     failed = _failed_for_good(queues)
+    pending: list[Batch] = []
     with ThreadPoolExecutor(_LOOKS_AT_ONCE, thread_name_prefix="look") as threads:
-        for group in _groups(_recent(tools, report, horizon)):
+        for group in _groups(_recent(tools, report, horizon, pending)):
             with queues.connection.pipeline(transaction=False) as pipe:
                 for batch in group:
                     pipe.hget(f"rq:job:{queues.batch_job_id(batch.id)}", "status")
@@ -161,10 +185,11 @@ def _missing(
                     report.already_waiting += 1
                 else:
                     yield timestamp(batch.ended_at), batch.id
+    rebuilding.note_pending(queues, pending, queues.now())
 
 
-def _recent(tools: Tools, report: Report, horizon: float) -> Iterator[Batch]:
-    """The batches that ended and are ours, of those created since `horizon`.
+def _recent(tools: Tools, report: Report, horizon: float, pending: list[Batch]) -> Iterator[Batch]:
+    """The batches that ended and are ours, of those created since `horizon`; what has not ended goes to `pending`.
 
     The rest of the list is left out where it goes from newer to older batches; in any other order it is read whole.
     """
@@ -189,6 +214,8 @@ def _recent(tools: Tools, report: Report, horizon: float) -> Iterator[Batch]:
                 yield batch
             else:
                 report.other_names += 1
+        elif tools.wants(batch):
+            pending.append(batch)
 
 
 def _is_committed(tools: Tools, report: Report, batch: Batch) -> bool | None:
@@ -220,12 +247,17 @@ def _failed_for_good(queues: Queues) -> set[str]:
 
 
 def _sweep(tools: Tools, queues: Queues, report: Report) -> None:
-    """Remove what a crash left in `_work/` of batches that are committed."""
-    begun = {name.split("/")[1] for name, _ in tools.bucket.list(layout.WORK)}
+    """Remove what a crash left in `_work/`: of batches that are committed, and of looks at the bucket."""
+    names = [name for name, _ in tools.bucket.list(layout.WORK)]
+    begun = {name.split("/")[1] for name in names}
     for batch in sorted(name for name in begun if parse_batch_id(name)):
         _standing_alone(
             report, f"tidying up after {batch}", partial(_sweep_one, tools, queues, report, batch)
         )
+    for folder, began in sorted({found for found in map(layout.trial_of, names) if found}):
+        if queues.now() - began > _TRIAL_SECONDS:
+            tools.bucket.delete_tree(folder)
+            report.swept += 1
     tools.bucket.sweep_staging()
 
 
@@ -238,8 +270,9 @@ def _sweep_one(tools: Tools, queues: Queues, report: Report, batch: str) -> None
         report.swept += 1
 
 
-def _look_after_webhooks(tools: Tools, report: Report, *, reenable: bool) -> None:
-    for webhook in tools.gemini.webhooks.list():
+def _look_after_webhooks(tools: Tools, report: Report, *, reenable: bool) -> list[Webhook]:
+    webhooks = [*tools.gemini.webhooks.list()]
+    for webhook in webhooks:
         if not _is_disabled(webhook):
             continue
         report.webhooks_disabled += 1
@@ -253,6 +286,7 @@ def _look_after_webhooks(tools: Tools, report: Report, *, reenable: bool) -> Non
                 webhook.id,
                 "Gemini gave up on it: run `batch-receiver register`, or set RECONCILE_REENABLE=on",
             )
+    return webhooks
 
 
 def _is_disabled(webhook: Webhook) -> bool:

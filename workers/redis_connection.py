@@ -6,15 +6,12 @@ from typing import Any
 
 from redis import Redis
 from redis.exceptions import NoPermissionError, RedisError
-from redis.maint_notifications import MaintNotificationsConfig
 
+from workers.contract.redis_client import open_client
 from workers.contract.redis_words import CLUSTER, in_words, warnings
 from workers.errors import SettingsError
 
 logger = logging.getLogger("workers")
-
-# Else redis-py asks for what only Redis Enterprise has, and what the ACL of deploy/ refuses.
-_NO_NOTIFICATIONS = MaintNotificationsConfig(enabled=False)
 
 _PAUSE_SECONDS = 1.0
 _SAY_SECONDS = 60.0
@@ -57,18 +54,9 @@ def wait_for(url: str) -> Redis:
 
 def _client(url: str) -> Redis:
     try:
-        connection = Redis.from_url(
-            url,
-            socket_connect_timeout=5,
-            health_check_interval=30,
-            # Else redis-py looks its own version up on the disk for every connection: 2 ms in a fork.
-            driver_info=None,
-            maint_notifications_config=_NO_NOTIFICATIONS,
-        )
-        connection.connection_pool.make_connection()
-    except (ValueError, TypeError):
+        return open_client(url, socket_connect_timeout=5, health_check_interval=30)
+    except ValueError:
         raise SettingsError("REDIS_URL is not an address that the Redis client understands.") from None
-    return connection
 
 
 def _look(connection: Redis) -> list[str]:

@@ -1,32 +1,30 @@
 """What `work` looks at before it begins: what can never work ends it with one sentence, what is away may come back."""
 
 import logging
+import time
 from contextlib import closing
 
-from workers.bucket.probe import probe_apart
-from workers.errors import KeyRefused, Permanent, SettingsError, WorkerError
+from workers.bucket.probe import try_bucket
+from workers.errors import BucketUnavailable, KeyRefused, SettingsError, WorkerError
 from workers.gemini.access import Access
 from workers.gemini.client import Gemini
 from workers.settings import Settings
 
 logger = logging.getLogger("workers")
 
+_PAUSE_SECONDS = 2.0
+_SAY_SECONDS = 60.0
+
 
 def check(settings: Settings) -> None:
-    """Try the bucket, and ask Gemini once with the key.
+    """Try the bucket, and wait while it is away, with a line a minute; ask Gemini once with the key.
 
     Nothing of it stays: a connection that work-horses inherited would be read by all of them.
 
     Raises:
         SettingsError: the bucket can't be used like this, or the key is refused.
     """
-    try:
-        for remark in _tried(settings):
-            logger.warning("event=bucket_lacks reason=%r", remark)
-    except Permanent as error:
-        raise SettingsError(str(error)) from None
-    except WorkerError as error:
-        logger.warning("event=bucket_unavailable reason=%r", str(error))
+    _try_bucket(settings)
     try:
         with closing(Gemini(Access(settings.base_url, settings.api_key))) as gemini:
             next(gemini.batches(page_size=1), None)
@@ -36,9 +34,17 @@ def check(settings: Settings) -> None:
         logger.warning("event=gemini_unavailable reason=%r", str(error))
 
 
-def _tried(settings: Settings) -> tuple[str, ...]:
-    """What the bucket lacks. What it is refused for has to be seen twice: answers that are cut look like much."""
-    try:
-        return probe_apart(settings.storage_url, settings.environment)
-    except Permanent:
-        return probe_apart(settings.storage_url, settings.environment)
+def _try_bucket(settings: Settings) -> None:
+    said_at = float("-inf")
+    while True:
+        try:
+            remarks = try_bucket(settings.storage_url, settings.environment)
+        except BucketUnavailable as error:
+            if time.monotonic() - said_at >= _SAY_SECONDS:
+                said_at = time.monotonic()
+                logger.warning("event=bucket_awaited reason=%r", str(error))
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            break
+    for remark in remarks:
+        logger.warning("event=bucket_lacks reason=%r", remark)

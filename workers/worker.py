@@ -17,6 +17,7 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
 from workers import contract, jobs
+from workers.chronicle import Kept
 from workers.contract import Queues
 
 logger = logging.getLogger("workers")
@@ -37,6 +38,7 @@ _BURST_PAUSE_SECONDS = 0.05
 _ALLOWED: dict[str, Callable[..., Any]] = {
     contract.PROCESS_BATCH: jobs.process_batch,
     contract.FAN_OUT_PART: jobs.fan_out_part,
+    contract.TELL: jobs.tell_downstream,
 }
 _LOST_WITHOUT_A_PLACE = frozenset(
     status.encode() for status in (JobStatus.QUEUED, JobStatus.STARTED, JobStatus.SCHEDULED)
@@ -48,7 +50,7 @@ class ForbiddenJob(RuntimeError):
 
 
 class OwnJob(contract.DeletableJob):
-    """A job that runs one of our two functions or nothing: no callbacks, no webhooks of RQ's, no repeats."""
+    """A job that runs one of our three functions or nothing: no callbacks, no webhooks of RQ's, no repeats."""
 
     def restore(self, raw_data: Any) -> Any:
         super().restore(raw_data)
@@ -132,6 +134,7 @@ class BatchWorker(Worker):
             # Not a crash of the job's: it waits for the next worker as if it had not been started.
             job.retries_left = (job.retries_left or 0) + 1
         super().handle_job_failure(job, *args, **kwargs)
+        self._note_failure(job, str(kwargs.get("exc_string", "")))
         self._look_again(job, job.meta.get("seen"))
 
     def handle_job_retry(self, job: Job, *args: Any, **kwargs: Any) -> None:
@@ -141,6 +144,18 @@ class BatchWorker(Worker):
     def handle_job_success(self, job: Job, *args: Any, **kwargs: Any) -> None:
         super().handle_job_success(job, *args, **kwargs)
         self._look_again(job, 0)  # Settled: whatever is announced now is news.
+
+    def _note_failure(self, job: Job, told: str) -> None:
+        """What a job could not tell itself: it was killed, or met what nobody foresaw."""
+        batch, said = self._queues.batch_of(job.id), job.meta.get("reason")
+        if batch is None or self._handed_back or (said and said in told):
+            return
+        reason = (told.strip().splitlines() or ["no reason was kept"])[-1]
+        kept = Kept(self._queues, batch)
+        if job.get_status(refresh=False) == JobStatus.FAILED:
+            kept.given_up(reason)
+        else:
+            kept.noted("crashed", reason=reason)
 
     def _look_again(self, job: Job, seen: int | None) -> None:
         """However a look ended: once more, where the batch was announced since. A crash leaves that to its retry."""

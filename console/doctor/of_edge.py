@@ -9,8 +9,8 @@ from console.doctor.check import Finding, failed, ok, warning
 from console.doctor.fact import CannotTell
 from console.doctor.place import Place
 from workers.contract import Queues
-from workers.contract.pages import Pages
-from workers.contract.states import Delivered
+from workers.contract.history.pages import Pages
+from workers.contract.history.states import Delivered
 from workers.errors import WorkerError
 
 _PING_SECONDS = 10.0

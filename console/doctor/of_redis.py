@@ -8,9 +8,9 @@ from console.doctor.check import Finding, failed, ok, warning
 from console.doctor.fact import CannotTell
 from console.doctor.place import Place
 from workers.contract import Queues
+from workers.contract.history.states import Delivered, Names
 from workers.contract.redis_words import CLUSTER, in_words
 from workers.contract.settings import QUEUE_PREFIX
-from workers.contract.states import Delivered, Names
 
 _OLDEST = (6, 2)
 _CLI = 'redis-cli -u "$REDIS_URL"'

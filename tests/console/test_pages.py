@@ -12,7 +12,7 @@ from tests.console.conftest import Console
 from tests.console.seeding import HOSTILE_KEY, HOSTILE_TEXT, Seeds, lines
 from tests.support.deployment import Deployment
 from tests.support.waiting import wait_until
-from workers.contract.states import BatchState, Delivered
+from workers.contract.history.states import BatchState, Delivered
 
 PAGES = ("/batches", "/deliveries", "/workers", "/checks", "/actions")
 

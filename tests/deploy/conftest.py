@@ -13,7 +13,6 @@ from receiver.intake import connect
 from tests.support import redis_servers
 from tests.support.compose import read_yaml
 from tests.support.processes import ROOT
-from tests.support.waiting import wait_until
 
 DEPLOY = ROOT / "deploy"
 
@@ -45,25 +44,11 @@ def guarded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     assert program == "redis-server"
     options[options.index("/run/redis/users.acl")] = str(folder / "secrets" / "users.acl")
     port = free_port()
-    command = [server, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder), *options]
-    with (folder / "redis.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-
-    def is_up() -> bool:
-        assert process.poll() is None, (folder / "redis.log").read_text()
-        try:
-            # As the health check does it.
-            with redis.Redis(port=port, username="health", password="none") as client:
-                return bool(client.ping())
-        except redis.ConnectionError:
-            return False
-
-    try:
-        wait_until(is_up, what="redis-server with the ACL")
-        yield Guarded(port, folder / "secrets")
-    finally:
-        process.terminate()
-        process.wait()
+    made = Guarded(port, folder / "secrets")
+    # As the health check does it.
+    url = f"redis://health:none@127.0.0.1:{port}/0"
+    with redis_servers.running(server, folder, url, "--bind", "127.0.0.1", "--port", str(port), *options):
+        yield made
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 from redis.retry import Retry
 
 from tests.deploy.conftest import Guarded
-from tests.support.deployment import Deployment, result_line
+from tests.support.deployment import Deployment, result_line, tell_the_whole_story
 from tests.support.processes import Process
 from tests.support.waiting import wait_until
 from workers.contract import Announcement, Outcome, Queues, Trigger
@@ -120,21 +120,9 @@ def assert_nothing_was_refused(admin: "redis.Redis", *processes: Process) -> Non
 def test_a_delivery_a_retry_and_a_reconcile_need_no_more_than_they_may(
     guarded_deployment: Deployment, guarded: Guarded, admin: "redis.Redis"
 ) -> None:
-    deployment, gemini = guarded_deployment, guarded_deployment.gemini
-    serve = deployment.subscribe(REDIS_URL=guarded.url("receiver"))
-    told, untold = gemini.put_batch(result_line("a")), gemini.put_batch(result_line("b"))
-    gemini.fault("status", f"GET /v1beta/batches/{told}", value=503)
-    gemini.wait_for_deliveries(gemini.announce(told))
+    processes = tell_the_whole_story(guarded_deployment, receiver_url=guarded.url("receiver"))
 
-    work = deployment.work("--workers", "2", RECONCILE_INTERVAL_SECONDS="1")
-
-    assert deployment.wait_for_commit(told)["trigger"] == "webhook", work.output
-    assert deployment.wait_for_commit(untold)["trigger"] == "reconcile", work.output
-    assert gemini.requests(f"batches/{told}")[0]["status"] == 503
-    overview = deployment.run("status", "--json")
-    assert overview.returncode == 0, overview.output
-    assert work.stop() == 0
-    assert_nothing_was_refused(admin, serve, work)
+    assert_nothing_was_refused(admin, *processes)
 
 
 @pytest.mark.slow

@@ -329,3 +329,26 @@ def test_a_job_with_its_own_webhook_is_told_there_with_its_metadata(
     assert event["user_metadata"] == {"team": "blue"}
     assert headers["webhook-signature"].startswith("v1a,")
     assert [each["url"] for each in gemini.deliveries()] == [listener.url]
+
+
+def test_a_batch_says_what_it_was_made_from_and_how_much_is_still_to_do(
+    client: genai.Client, gemini: Gemini
+) -> None:
+    gemini.set(batch_seconds=60)
+    source = _upload(client, *({"key": str(number), "request": _asking("Hi")} for number in range(3)))
+    body = {"batch": {"displayName": "mine", "priority": "-5", "inputConfig": {"fileName": source}}}
+    made = gemini.http.post(f"/v1beta/models/{MODEL}:batchGenerateContent", json=body).json()
+    metadata = made["metadata"]
+    assert (metadata["inputConfig"], metadata["priority"]) == ({"fileName": source}, "-5")
+
+    def counted() -> Any:
+        return gemini.http.get(f"/v1beta/{made['name']}").json()["metadata"]["batchStats"]
+
+    assert wait_until(counted, what="the counts") == {"requestCount": "3", "pendingRequestCount": "3"}
+
+
+def test_the_list_shows_no_inline_results(client: genai.Client, gemini: Gemini) -> None:
+    _ended(client, client.batches.create(model=MODEL, src=[_asking("Hi")]))
+    (listed,) = gemini.http.get("/v1beta/batches").json()["operations"]
+    assert listed["metadata"]["state"] == "BATCH_STATE_SUCCEEDED"
+    assert "response" not in listed

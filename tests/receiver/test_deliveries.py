@@ -14,7 +14,7 @@ from tests.receiver.signing import OTHER_KEY, event, signed
 from tests.support.processes import Process
 from tests.support.waiting import wait_until
 from workers.contract.history import Delivered
-from workers.contract.pages import Pages
+from workers.contract.history.pages import Pages
 
 
 def scraped(process: Process) -> str:

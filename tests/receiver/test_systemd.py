@@ -212,3 +212,12 @@ def test_the_port_of_the_environment_counts_where_no_option_is_given(
     process = start_process("serve", env=env)
     found = process.wait_for_output(r"listening on http://127\.0\.0\.1:(\d+)")
     assert found[1] != "8080"
+
+
+def test_a_sigterm_between_the_start_and_the_first_request_is_not_lost(
+    start_process: StartProcess, redis_url: str
+) -> None:
+    env = {"REDIS_URL": redis_url, "WEBHOOK_SIGNING_SECRET": SECRET, "PORT": "0"}
+    process = start_process("serve", env=env)
+    process.wait_for_output("event=started")
+    assert process.stop() == 0

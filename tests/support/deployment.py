@@ -131,6 +131,40 @@ class Deployment:
         return document
 
 
+def tell_the_whole_story(
+    deployment: Deployment, *, receiver_url: str | None = None
+) -> tuple[Process, Process]:
+    """A delivery, a retry after one 503, and a reconcile, all by the processes that a user runs; those that ran.
+
+    `receiver_url`: where the receiver finds Redis, if not where the workers do.
+    """
+    gemini = deployment.gemini
+    serve = deployment.subscribe(REDIS_URL=receiver_url or deployment.env["REDIS_URL"])
+    told, untold = gemini.put_batch(result_line("a")), gemini.put_batch(result_line("b"))
+    gemini.fault("status", f"GET /v1beta/batches/{told}", value=503)
+    gemini.wait_for_deliveries(gemini.announce(told))
+
+    work = deployment.work("--workers", "2", RECONCILE_INTERVAL_SECONDS="1")
+
+    assert deployment.wait_for_commit(told)["trigger"] == "webhook", work.output
+    assert deployment.wait_for_commit(untold)["trigger"] == "reconcile", work.output
+    assert gemini.requests(f"batches/{told}")[0]["status"] == 503
+    for command in (
+        ["status", "--json"],
+        ["status", "--health"],
+        ["reconcile"],
+        ["replay", told],
+        ["forget", told],
+    ):
+        ended = deployment.run(*command)
+        assert ended.returncode == 0 or command[0] == "forget", ended.output
+        assert "Traceback" not in ended.output
+    assert serve.stop() == 0
+    assert work.stop() == 0
+    assert "Traceback" not in serve.output + work.output
+    return serve, work
+
+
 @pytest.fixture
 def deployment(
     start_process: Callable[..., Process], gemini: Gemini, redis_url: str, tmp_path: Path

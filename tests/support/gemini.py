@@ -123,10 +123,24 @@ class Gemini:
         return [each for each in found if path in each["path"]]
 
     def fault(
-        self, kind: str, match: str = "", *, times: int = 1, value: float = 0, retry_after: str | None = None
+        self,
+        kind: str,
+        match: str = "",
+        *,
+        times: int = 1,
+        value: float = 0,
+        text: str = "",
+        retry_after: str | None = None,
     ) -> None:
         """Ask for trouble (kinds in `emulator.faults`); `times=0` is for good."""
-        body = {"kind": kind, "match": match, "times": times, "value": value, "retry_after": retry_after}
+        body = {
+            "kind": kind,
+            "match": match,
+            "times": times,
+            "value": value,
+            "text": text,
+            "retry_after": retry_after,
+        }
         self._control("POST", "faults", json=body)
 
     def clear_faults(self) -> None:

@@ -130,6 +130,38 @@ def judge(text: bytes) -> Judgement:
     )
 
 
+class Said(NamedTuple):
+    """What a good answer plainly says: its text, and how many tokens the prompt had; `...` where it isn't plain."""
+
+    text: Any
+    prompt_tokens: Any
+
+
+def said(response: dict[str, Any]) -> Said:
+    """Read an answer of one layer as plainly as can be; of one that two layers had a part in, nothing."""
+    is_native, is_enveloped = "candidates" in response, "body" in response
+    if is_native and is_enveloped:
+        return Said(..., ...)
+    if is_native:
+        parts = response["candidates"][0]["content"]["parts"]
+        texts = [part["text"] for part in parts if "text" in part and not part.get("thought")]
+        return Said("".join(texts) if texts else None, _plain(response["usageMetadata"]["promptTokenCount"]))
+    body = response.get("body")
+    if not isinstance(body, dict) or "choices" not in body:
+        return Said(None, None)
+    content = body["choices"][0]["message"]["content"]
+    text = content if isinstance(content, str) else "".join(part["text"] for part in content)
+    usage = body["usage"] if isinstance(body["usage"], dict) else {}
+    return Said(text, _plain(usage.get("prompt_tokens", usage.get("promptTokens"))))
+
+
+def _plain(number: Any) -> Any:
+    """A count as it is, or as int64 is written; what is no whole number is not plain."""
+    if isinstance(number, float):
+        return ...
+    return None if number is None else int(number)
+
+
 def _is_failing(code: Any) -> bool:
     try:
         return float(code) >= 400
@@ -157,6 +189,9 @@ def check(line: bytes) -> Status:
         assert not plain.says_failed
         assert isinstance(plain.response, dict)
         assert document["response"].keys() == plain.response.keys()
+        text, tokens = said(plain.response)
+        assert text in {..., document["text"]}
+        assert tokens in {..., (document["usage"] or {}).get("prompt_tokens")}
     elif parsed.status is Status.INVALID:
         assert not plain.says_failed
         assert not isinstance(plain.response, dict)

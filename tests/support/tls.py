@@ -22,7 +22,7 @@ from tests.support.relay import Relay
 @contextmanager
 def behind_tls(plain: Relay, folder: Path) -> Iterator[str]:
     """The https:// address of `plain`; `authority.pem` in the folder is trusted by who is told, `nobody.pem` is not."""
-    _certificates(folder)
+    certificates(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "server.pem", folder / "server.key")
     listener = socket.create_server(("127.0.0.1", 0))
@@ -53,7 +53,8 @@ def _serve(listener: socket.socket, context: ssl.SSLContext, port: int) -> None:
             outside.sendall(inside.recv(65536))
 
 
-def _certificates(folder: Path) -> None:
+def certificates(folder: Path) -> None:
+    """`server.pem` and `server.key` for 127.0.0.1, by `authority.pem`; `nobody.pem` has signed nothing."""
     for name in ("authority", "nobody"):
         key, subject = ec.generate_private_key(ec.SECP256R1()), _name(name)
         authority = _certificate(subject, subject, key.public_key(), key, ca=True)

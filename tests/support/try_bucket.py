@@ -4,13 +4,13 @@ Everything happens below a prefix of its own that is emptied again. The variable
 """
 
 import os
-import secrets
 import sys
 import time
 
 import click
 
 from tests.support.protocol import failures
+from workers.bucket import layout
 from workers.bucket.opening import open_bucket
 from workers.bucket.probe import probe
 from workers.errors import WorkerError
@@ -24,7 +24,7 @@ def main(url: str) -> None:
     try:
         for remark in probe(open_bucket(url, os.environ)):
             click.echo(f"warning  {remark}")
-        folder = f"_work/_try-{secrets.token_hex(6)}"
+        folder = layout.trial(time.time())
         bucket = open_bucket(f"{url.rstrip('/')}/{folder}", os.environ)
         started = time.monotonic()
         for name, wrong in failures(bucket):

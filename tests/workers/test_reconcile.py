@@ -16,6 +16,7 @@ from tests.support.deployment import result_line
 from tests.support.gemini import Gemini as Emulator
 from tests.support.queues import BATCHES, queue
 from workers import contract, reconcile
+from workers.bucket import layout
 from workers.bucket.opening import open_bucket
 from workers.contract import Announced, Announcement, Queues, Trigger
 from workers.gemini.access import Access, Secret
@@ -343,3 +344,16 @@ def test_what_a_crash_left_of_a_batch_that_did_not_succeed_is_swept_too(
     assert run(tools, redis_client).swept == 1
 
     assert not (tmp_path / "bucket" / "_work").exists()
+
+
+def test_what_killed_looks_at_the_bucket_left_is_swept_and_what_one_is_doing_is_not(
+    tools: Tools, redis_client: "redis.Redis"
+) -> None:
+    now = Queues(redis_client).now()
+    young, old = layout.trial(now), layout.trial(now - 2 * 3600)
+    for folder in (young, old, "_work/_probe/0123456789abcdef", "_work/_try-0123456789ab"):
+        tools.bucket.put(f"{folder}/once.json", b"{}", "application/json")
+
+    assert run(tools, redis_client).swept == 3
+
+    assert [name for name, _ in tools.bucket.list("")] == [f"{young}/once.json"]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.bucket.protocol import BucketRefused, DiskFull, MissingObject
+from workers.bucket.protocol import BucketRefused, DiskFull, MissingObject, NameTooLong
 from workers.errors import (
     BucketUnavailable,
     GeminiUnavailable,
@@ -23,9 +23,9 @@ from workers.retry import decide
 
 HOUR = 3600.0
 LIFE = 48 * HOUR
-REFUSED = [Refused, KeyRefused, Unreadable]
+REFUSED = [Refused, KeyRefused, Unreadable, BucketRefused]
 HEALS = [Transient, GeminiUnavailable, BucketUnavailable, NotReady, MissingObject]
-FINAL = [Permanent, ResultsGone, Incomplete, SettingsError, DiskFull, BucketRefused]
+FINAL = [Permanent, ResultsGone, Incomplete, SettingsError, DiskFull, NameTooLong]
 
 
 @pytest.mark.parametrize("kind", HEALS)

@@ -1,9 +1,14 @@
 """What `work` looks at before it begins."""
 
+from collections.abc import Callable
+
 import psutil
 import pytest
 
 from tests.support.deployment import Deployment, result_line
+from tests.support.processes import Process
+from tests.support.relay import error, relay
+from tests.support.s3 import S3
 from tests.support.waiting import wait_until
 
 
@@ -38,6 +43,22 @@ def test_a_bucket_that_can_never_work_ends_it_with_a_sentence(deployment: Deploy
     assert "AWS_ENDPOINT_URL" in ended.output
     assert "Traceback" not in ended.output
     assert "panic" not in ended.output
+
+
+def test_a_bucket_that_is_away_for_now_is_waited_for(
+    deployment: Deployment, start_process: Callable[..., Process], s3: S3
+) -> None:
+    with relay(s3.endpoint) as between:
+        between.answer = lambda _: error(503, "ServiceUnavailable")
+        env = {**s3.env, "AWS_ENDPOINT_URL": between.url, "STORAGE_URL": s3.fresh_url()}
+        work = start_process("work", env={**deployment.env, **env})
+        work.wait_for_output("event=bucket_awaited reason='[^\n]*503 ServiceUnavailable")
+        assert "event=started" not in work.output
+
+        between.answer = lambda _: None
+        work.wait_for_output("event=started", seconds=60)
+        assert work.output.count("event=bucket_awaited") == 1
+        assert work.stop() == 0
 
 
 def test_trying_the_bucket_leaves_nothing_in_it(deployment: Deployment) -> None:

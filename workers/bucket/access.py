@@ -22,6 +22,8 @@ class Access:
     config: dict[str, str] = field(repr=False)
     plain_http: bool = False
     remarks: tuple[str, ...] = ()
+    credentials: tuple[str, ...] = ()
+    """The variables that they come from."""
 
 
 _Check = Callable[[str, str], str]
@@ -116,6 +118,13 @@ VARIABLES: dict[str, dict[str, tuple[str, _Check]]] = {
 
 ENDPOINTS = {"s3": "AWS_ENDPOINT_URL", "gs": "GOOGLE_BASE_URL", "az": "AZURE_STORAGE_ENDPOINT"}
 
+_CREDENTIALS = {
+    *("access_key_id", "secret_access_key", "session_token", "web_identity_token_file", "role_arn"),
+    *("service_account", "service_account_key", "application_credentials", "bearer_token"),
+    *("account_key", "sas_key", "token", "connection_string", "client_id", "client_secret", "tenant_id"),
+    "federated_token_file",
+}
+
 # What the clouds' own tools read and obstore does not, and what to set instead.
 UNREAD: dict[str, dict[str, str]] = {
     "s3": {
@@ -171,7 +180,8 @@ def access(url: str, env: Mapping[str, str]) -> Access:
     )
     address = config.get("endpoint") or config.get("base_url") or ""
     local = address.startswith("http://") or config.get("use_emulator") == "true"
-    return Access(config, local, tuple(remarks))
+    credentials = tuple(name for key, name in names.items() if key in _CREDENTIALS)
+    return Access(config, local, tuple(remarks), credentials)
 
 
 def _s3(bucket: str, config: dict[str, str], names: Mapping[str, str]) -> None:

@@ -84,11 +84,10 @@ class Connections:
         }
         try:
             return from_url(self._url, **options)
-        except (BaseError, ValueError) as error:
-            raise SettingsError(
-                f"{self._url} can't be used with the settings there are: {first_words(error)}."
-            ) from None
         except BaseException as error:
-            if not is_panic(error):
+            if not isinstance(error, BaseError | ValueError) and not is_panic(error):
                 raise
-            raise SettingsError(f"{self._url} can't be used with the settings there are.") from None
+            suspects = " and ".join(self._access.credentials) or "STORAGE_URL"
+            raise SettingsError(
+                f"{self._url} can't be used with the settings there are ({first_words(error)}): check {suspects}."
+            ) from None

@@ -21,6 +21,7 @@ from workers.bucket.protocol import (
     BucketRefused,
     DiskFull,
     MissingObject,
+    NameTooLong,
     OutputSink,
     check_name,
     check_prefix,
@@ -44,11 +45,11 @@ _MODE = 0o666  # less the umask, as open() does.
 
 
 class Folder:
-    """`Bucket` in the folder of a `file:///` URL, which is created where it is missing."""
+    """`Bucket` in the folder of a `file:///` URL, which is created where it is missing, if `make`."""
 
     concurrency = 1
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, make: bool = True) -> None:
         parts = urlsplit(url)
         path = unquote(parts.path)
         if parts.netloc not in {"", "localhost"} or not path.startswith("/") or parts.query or parts.fragment:
@@ -57,9 +58,12 @@ class Folder:
         self.url = self.root.as_uri()
         with self.translated():
             missing = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
-            for folder in reversed(missing):
-                folder.mkdir(exist_ok=True)
-                sync_directory(folder.parent)
+            if missing and not make:
+                raise SettingsError(f"STORAGE_URL names {self.url}, which is not there: correct it.")
+            with suppress(NotADirectoryError):
+                for folder in reversed(missing):
+                    folder.mkdir(exist_ok=True)
+                    sync_directory(folder.parent)
         if not self.root.is_dir():
             raise SettingsError(f"STORAGE_URL must name a folder, and {self.url} is something else.")
 
@@ -230,12 +234,13 @@ class Folder:
         if error.errno == errno.ENAMETOOLONG:
             name = "/".join(Path(str(error.filename2 or error.filename)).parts[-2:])
             shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…"
-            return BucketRefused(
+            return NameTooLong(
                 f"{shown} is too long a name for {self.url}: shorten the key, or use another file system."
             )
         if error.errno in _NOT_ALLOWED:
             return BucketRefused(
-                f"No permission to use {self.url} ({error.strerror}): let this user write there."
+                f"No permission to use {self.url} ({error.strerror}): let this user write there, "
+                "or correct STORAGE_URL."
             )
         return BucketUnavailable(f"{self.url} did not answer as a folder should: {error.strerror}.")
 

@@ -1,5 +1,8 @@
 """Where everything of a batch stands in the bucket. Names are relative to `STORAGE_URL`."""
 
+import re
+import secrets
+
 WORK = "_work"
 OUTPUTS = "outputs"
 MEDIA = "media"
@@ -8,6 +11,8 @@ JSON = "application/json"
 JSON_LINES = "application/jsonl"
 PARQUET = "application/vnd.apache.parquet"
 BYTES = "application/octet-stream"
+
+_TRIAL = re.compile(rf"({WORK}/_(?:probe/|try-)(?:(\d{{1,12}})-)?[^/]+)/")
 
 
 def raw_part(part: int) -> str:
@@ -88,3 +93,24 @@ def done_parts(batch: str) -> str:
 def done(batch: str, number: int, sha256: str) -> str:
     """Present once a part's outputs, manifest and table are all stored."""
     return f"{WORK}/{batch}/done/{number:05d}-{sha256[:16]}.json"
+
+
+def notices(batch: str | None = None) -> str:
+    """The folder of commits that have to be told downstream, of one batch or of all."""
+    return f"{WORK}/_notify/{batch}" if batch else f"{WORK}/_notify"
+
+
+def notice(batch: str, revision: int) -> str:
+    """Present until this revision was told downstream."""
+    return f"{WORK}/_notify/{batch}/r{revision}.json"
+
+
+def trial(now: float) -> str:
+    """A folder in which to try what the bucket can do; its name says when that began, in seconds since 1970."""
+    return f"{WORK}/_probe/{int(now)}-{secrets.token_hex(8)}"
+
+
+def trial_of(name: str) -> tuple[str, float] | None:
+    """The folder of a trial that the object `name` belongs to, and when it began; 0 where it does not say."""
+    found = _TRIAL.match(name)
+    return (found[1], float(found[2] or 0)) if found else None

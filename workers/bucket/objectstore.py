@@ -63,7 +63,7 @@ class ObjectStore:
         settings = access(url, env)
         self.url = url
         self.concurrency = concurrency or _CONCURRENCY
-        self._place = Place(url, urlsplit(url).scheme)
+        self._place = Place(url, urlsplit(url).scheme, settings.credentials)
         self._stores = Connections(url, settings, self.concurrency + _PARTS_AT_ONCE)
         self._remarks = list(settings.remarks)
 

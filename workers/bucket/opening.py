@@ -9,16 +9,19 @@ from workers.errors import SettingsError
 _OBJECT_STORES = ("s3", "gs", "az")
 
 
-def open_bucket(url: str, env: Mapping[str, str], *, concurrency: int | None = None) -> Bucket:
-    """The bucket at `url`: `file:///path` (created if missing), `s3://`, `gs://` or `az://bucket/prefix`.
+def open_bucket(
+    url: str, env: Mapping[str, str], *, concurrency: int | None = None, make: bool = True
+) -> Bucket:
+    """The bucket at `url`: `file:///path`, `s3://`, `gs://` or `az://bucket/prefix`.
 
     Args:
         url: the value of STORAGE_URL.
         env: where credentials and endpoint are looked up, under each cloud's usual names.
         concurrency: how many objects a sink writes at once into a store; None for what measured best.
+        make: whether a folder that is missing is created.
 
     Raises:
-        SettingsError: the URL is none of these, or a setting of its cloud can't work.
+        SettingsError: the URL is none of these, a setting of its cloud can't work, or the folder is missing.
         BucketRefused: the folder cannot be created.
     """
     # Imported here: a folder needs no obstore, which takes longer to load than all the rest.
@@ -26,7 +29,7 @@ def open_bucket(url: str, env: Mapping[str, str], *, concurrency: int | None = N
     if parts.scheme == "file":
         from workers.bucket.folder import Folder  # noqa: PLC0415
 
-        return Folder(url)
+        return Folder(url, make=make)
     if parts.scheme in _OBJECT_STORES:
         from workers.bucket.objectstore import ObjectStore  # noqa: PLC0415
 

@@ -1,10 +1,13 @@
-"""What a bucket can do, found out by trying, with a few objects below `_work/_probe/` that are gone at the end."""
+"""What a bucket can do, found out by trying, with a few objects below `_work/_probe/` that are gone at the end.
+
+What a killed process left of them is for a sweep: see `layout.trial`.
+"""
 
 import json
 import os
-import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -12,15 +15,16 @@ from workers.bucket import layout
 from workers.bucket.access import ENDPOINTS
 from workers.bucket.opening import open_bucket
 from workers.bucket.protocol import Bucket, BucketRefused, NoCredentials
-from workers.errors import BucketUnavailable, Permanent, SettingsError, WorkerError
+from workers.errors import BucketUnavailable, Permanent, Refused, SettingsError, WorkerError
+
+PROBE_SECONDS = 60.0
+"""As long as one request may be tried again, which is what a good bucket needs for all of it."""
 
 # The closest first.
 _ERRORS: dict[str, type[WorkerError]] = {
     "setting": SettingsError,
     "refused": BucketRefused,
     "permanent": Permanent,
-    "away": BucketUnavailable,
-    "other": WorkerError,
 }
 
 
@@ -34,10 +38,10 @@ def probe(bucket: Bucket) -> tuple[str, ...]:
 
     Raises:
         SettingsError: it can't work like this; names the variable to correct.
-        Permanent: it can't work like this for another reason.
+        BucketRefused, Permanent: it can't work like this for another reason.
         BucketUnavailable: it is away for now.
     """
-    folder = f"{layout.WORK}/_probe/{secrets.token_hex(8)}"
+    folder = layout.trial(time.time())
     try:
         _try(bucket, folder)
     except NoCredentials as error:
@@ -48,29 +52,80 @@ def probe(bucket: Bucket) -> tuple[str, ...]:
     return tuple(bucket.remarks)
 
 
-def probe_apart(url: str, env: Mapping[str, str]) -> tuple[str, ...]:
+def look(bucket: Bucket) -> None:
+    """Try everything once that reading needs, and change nothing.
+
+    Raises:
+        WorkerError: as `probe` does.
+    """
+    folder = layout.trial(time.time())
+    try:
+        list(bucket.list(folder))
+        bucket.get(f"{folder}/none")
+    except NoCredentials as error:
+        raise SettingsError(str(error)) from None
+
+
+def try_bucket(url: str, env: Mapping[str, str], *, reading: bool = False) -> tuple[str, ...]:
+    """What every process does with the bucket at `url` before it depends on it. Arguments and result of `probe_apart`.
+
+    What it is refused for has to be seen twice: answers that are cut look like much.
+
+    Raises:
+        SettingsError: it can't be used like this; the sentence names what to correct.
+        BucketUnavailable: it is away for now.
+    """
+    try:
+        open_bucket(url, env, make=not reading)  # Most of what is wrong with settings shows without asking.
+        try:
+            return probe_apart(url, env, reading=reading)
+        except (Permanent, Refused):
+            return probe_apart(url, env, reading=reading)
+    except (Permanent, Refused) as error:
+        raise SettingsError(str(error)) from None
+
+
+def probe_apart(
+    url: str, env: Mapping[str, str], *, reading: bool = False, seconds: float = PROBE_SECONDS
+) -> tuple[str, ...]:
     """`probe` of the bucket at `url`, in a process of its own: obstore's runtime does not survive a fork.
+
+    Args:
+        url: the value of STORAGE_URL.
+        env: its cloud's variables.
+        reading: only `look` at it.
+        seconds: how long it may take, in all.
+
+    Returns:
+        As `probe` does; nothing for `reading`.
 
     Raises:
         WorkerError: as `open_bucket` and `probe` do.
     """
-    command = [sys.executable, "-P", "-m", __name__, url]  # -P: no module of the working directory
-    ended = subprocess.run(command, env=dict(env), stdout=subprocess.PIPE, check=False)
+    # -P: no module of the working directory
+    command = [sys.executable, "-P", "-m", __name__, url, "read" if reading else "use"]
+    try:
+        ended = subprocess.run(command, env=dict(env), stdout=subprocess.PIPE, check=False, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise BucketUnavailable(f"{url} did not answer within {seconds:g} seconds.") from None
     try:
         kind, *said = json.loads(ended.stdout)
     except ValueError:
         raise BucketUnavailable(f"The look at {url} ended before it was done.") from None
-    if kind in _ERRORS:
-        raise _ERRORS[kind](said[0])
+    if kind != "remarks":
+        raise _ERRORS.get(kind, BucketUnavailable)(said[0])
     return tuple(said)
 
 
-def _say(url: str) -> list[str]:
+def _say(url: str, purpose: str) -> list[str]:
     """What `probe_apart` reads: the kind of outcome and its sentences."""
     try:
+        if purpose == "read":
+            look(open_bucket(url, os.environ, make=False))
+            return ["remarks"]
         return ["remarks", *probe(open_bucket(url, os.environ))]
     except WorkerError as error:
-        return [next(name for name, kind in _ERRORS.items() if isinstance(error, kind)), str(error)]
+        return [next((name for name, kind in _ERRORS.items() if isinstance(error, kind)), "away"), str(error)]
 
 
 def _try(bucket: Bucket, folder: str) -> None:
@@ -107,4 +162,4 @@ def _check(bucket: Bucket) -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_say(sys.argv[1])))  # noqa: T201 - to the process that asked
+    print(json.dumps(_say(*sys.argv[1:])))  # noqa: T201 - to the process that asked

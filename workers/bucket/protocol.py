@@ -7,16 +7,18 @@
     ├── BucketUnavailable   the store or the disk did not answer as it should
     │   └── NoCredentials   none in the environment, and the machine's cloud gives none, now
     └── MissingObject       gone between being seen and being read: look again
+    Refused
+    └── BucketRefused       credentials, permissions, another region, or no such bucket
     Permanent
     ├── DiskFull            no room left, a quota or a size limit reached
-    └── BucketRefused       credentials, permissions, or no such bucket
+    └── NameTooLong         a key whose name the store or the file system does not take
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from workers.errors import BucketUnavailable, Permanent, Transient
+from workers.errors import BucketUnavailable, Permanent, Refused, Transient
 
 
 class NoCredentials(BucketUnavailable):
@@ -31,7 +33,11 @@ class DiskFull(Permanent):
     pass
 
 
-class BucketRefused(Permanent):
+class BucketRefused(Refused):
+    pass
+
+
+class NameTooLong(Permanent):
     pass
 
 
@@ -54,7 +60,8 @@ class Bucket(Protocol):
     """Objects under names of `/`-joined segments, exactly as given: nothing is encoded on the way.
 
     Every method raises `ValueError` for a name with an empty, `.` or `..` segment, a leading or trailing
-    slash or a NUL, `BucketUnavailable` for what may heal and a `Permanent` error for what will not.
+    slash or a NUL, `BucketUnavailable` for what may heal, `BucketRefused` for what somebody has to correct, and
+    a `Permanent` error for what stays.
     An instance may be shared by threads and carried over a fork.
     """
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from obstore.exceptions import NotSupportedError, PermissionDeniedError, UnauthenticatedError
 
 from workers.bucket.access import ENDPOINTS
-from workers.bucket.protocol import BucketRefused, NoCredentials
+from workers.bucket.protocol import BucketRefused, NameTooLong, NoCredentials
 from workers.errors import BucketUnavailable, WorkerError
 
 _STATUS = re.compile(r"status code: (\d{3})")
@@ -80,6 +80,8 @@ class Place:
 
     url: str
     scheme: str
+    credentials: tuple[str, ...] = ()
+    """The variables that they come from; none where they are the machine's."""
 
 
 def status_of(error: BaseException) -> str | None:
@@ -132,7 +134,9 @@ def translation(error: BaseException, place: Place, doing: str) -> WorkerError:
     url, text, code = place.url, str(error), code_of(error)
     reason = " ".join(found for found in (status_of(error), code) if found)
     if is_panic(error):
-        return BucketRefused(f"{url} can't be reached with these settings: check endpoint, region and keys.")
+        return BucketRefused(
+            f"{url} can't be reached with these settings: check {ENDPOINTS[place.scheme]}, the region and the keys."
+        )
     if _MACHINE_CREDENTIALS.search(text):
         return NoCredentials(
             f"No credentials for {url}: {_CREDENTIALS[place.scheme]}, or run where the cloud gives some to the machine."
@@ -144,10 +148,11 @@ def translation(error: BaseException, place: Place, doing: str) -> WorkerError:
         return BucketRefused(f"{url} does not exist: create the {kind}, or correct STORAGE_URL.")
     if is_refused(error) or ("token request" in text and reason.startswith("4")):
         permission = _PERMISSIONS.get(place.scheme, {}).get(doing, "Storage Blob Data Contributor")
-        region = ", the region" if place.scheme == "s3" else ""
+        region = ", AWS_REGION" if place.scheme == "s3" else ""
+        origin = " and ".join(place.credentials) or "the machine's role, as no variable names a key"
         return BucketRefused(
             f"{url} refused our credentials to {doing} ({reason or 'permission denied'}): "
-            f"check the key, its permissions ({permission}){region} and the clock."
+            f"check {origin}, the permissions ({permission}){region} and the clock."
         )
     if doing == "list" and status_of(error) == "404":
         variable = ENDPOINTS[place.scheme]
@@ -155,7 +160,7 @@ def translation(error: BaseException, place: Place, doing: str) -> WorkerError:
             f"{url} can't be listed ({reason}): check that {variable} ends before the bucket."
         )
     if code == "KeyTooLongError":
-        return BucketRefused(f"A name is too long for {url}: shorten the key, or the prefix in STORAGE_URL.")
+        return NameTooLong(f"A name is too long for {url}: shorten the key, or the prefix in STORAGE_URL.")
     return BucketUnavailable(f"{url} did not answer as it should ({reason or first_words(error)}).")
 
 

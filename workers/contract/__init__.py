@@ -4,15 +4,16 @@
 """
 
 from workers.contract.announcements import BATCH_ID, Announced, Announcement, Outcome, Trigger, parse_batch_id
+from workers.contract.history.states import text
 from workers.contract.queues import (
     FAN_OUT_PART,
     MAX_WAITING_STRANGERS,
     PREFIX,
     PROCESS_BATCH,
+    TELL,
     Queues,
 )
 from workers.contract.records import CRASH_RETRIES, DeletableJob
-from workers.contract.states import text
 
 __all__ = [
     "BATCH_ID",
@@ -21,6 +22,7 @@ __all__ = [
     "MAX_WAITING_STRANGERS",
     "PREFIX",
     "PROCESS_BATCH",
+    "TELL",
     "Announced",
     "Announcement",
     "DeletableJob",

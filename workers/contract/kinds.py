@@ -8,11 +8,12 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
+from workers.contract import redis_address
+
 T = TypeVar("T")
 
 _KEY_BYTES = (24, 64)  # Standard Webhooks, "Symmetric signatures"
 
-_REDIS_SCHEMES = frozenset({"redis", "rediss", "unix"})
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _SIZE = re.compile(r"([0-9]{1,12})\s*([kmg]?)(?:i?b)?", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -112,22 +113,23 @@ def prefix() -> Kind[str]:
 
 def redis_url() -> Kind[str]:
     def parse(given: str) -> str:
-        parts = urlsplit(given)
-        _ = parts.port  # raises for a port that is no number
-        if parts.scheme not in _REDIS_SCHEMES:
-            raise ValueError
+        redis_address.parse(given)
         return given
 
-    return Kind("must be an address that begins with redis://, rediss:// or unix://", parse)
+    return Kind(
+        "must be an address that begins with redis://, rediss:// or unix://, or"
+        " redis+sentinel://host:port,host:port/service/0",
+        parse,
+    )
 
 
-def web_url() -> Kind[str]:
-    """Without a slash at its end."""
+def web_url(*, is_base: bool = True) -> Kind[str]:
+    """Without a slash at its end, where other paths are put behind it."""
 
     def parse(given: str) -> str:
         if not is_https_or_loopback(given):
             raise ValueError
-        return given.rstrip("/")
+        return given.rstrip("/") if is_base else given
 
     return Kind("must be an https:// address (plain http only on this machine)", parse)
 

@@ -18,13 +18,14 @@ from rq.serializers import JSONSerializer
 
 from workers.contract import history
 from workers.contract.announcements import Announced, Announcement, Outcome, Trigger, parse_batch_id
+from workers.contract.history.states import text
 from workers.contract.records import BLOCKING, DeletableJob, NewJob, put
-from workers.contract.states import text
 
 PREFIX = "batch-receiver"
 
 PROCESS_BATCH = "workers.jobs.process_batch"
 FAN_OUT_PART = "workers.jobs.fan_out_part"
+TELL = "workers.jobs.tell_downstream"
 
 ANNOUNCEMENT_TTL_SECONDS = 45 * 86400  # Longer than any results live.
 
@@ -155,6 +156,11 @@ class Queues:
         new = NewJob(self.parts, FAN_OUT_PART, (batch, number), self.part_job_id(batch, number))
         return self._enqueue(new, hurry=hurry)
 
+    def enqueue_notice(self, batch: str, revision: int) -> bool:
+        """Have a commit told downstream unless that waits or runs. As `enqueue_part`."""
+        job_id = f"{self.prefix}-notice-{batch}-r{revision}"
+        return self._enqueue(NewJob(self.batches, TELL, (batch, revision), job_id), hurry=False)
+
     def announced(self, batch: str) -> Announced:
         """What has been announced about a batch and not yet been settled."""
         reply = self.connection.hgetall(self.announcement(batch))
@@ -197,8 +203,7 @@ class Queues:
                     forgotten += 1
         self.connection.delete(self.announcement(batch))
         self.connection.srem(self.strangers, batch)
-        if self._known_states([batch]).get(batch) in history.UNFINISHED:
-            history.History(self.connection, self.prefix).drop([history.ref_of(batch)])
+        history.History(self.connection, self.prefix).drop_unfinished(history.ref_of(batch))
         return forgotten
 
     def jobs_of(self, batch: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Redis in words that are fit for a log: no address, no password, nothing that was sent."""
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from redis.exceptions import (
@@ -16,11 +16,17 @@ from redis.exceptions import (
     ReadOnlyError,
 )
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.sentinel import MasterNotFoundError
 
 CLUSTER = (
     "REDIS_URL leads to a Redis Cluster, which can't hold a job and its queue in one transaction: give a single Redis,"
     " with replicas if you like."
 )
+
+
+class NotReplicated(RedisTimeoutError):
+    """The master may have taken it, and too few replicas have."""
+
 
 _CLUSTER = "it is a cluster"
 # Those that others are a kind of come last.
@@ -33,14 +39,16 @@ _WORDS: tuple[tuple[type[Exception], str], ...] = (
     (ClusterCrossSlotError, _CLUSTER),
     (MovedError, _CLUSTER),
     (AuthenticationError, "it refuses our name or password"),
+    (MasterNotFoundError, "no sentinel that answers knows a master of this name"),
+    (NotReplicated, "too few replicas have it, so a failover could lose it"),
     (RedisTimeoutError, "it does not answer in time"),
 )
 
 
 def in_words(error: BaseException) -> str:
     """Why Redis did not do what it was asked, from an error of redis-py and what caused it."""
-    cause: BaseException | None = error
-    while cause is not None:
+    chain = list(_chain(error))
+    for cause in chain:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return (
                 f"TLS: its certificate is not trusted ({cause.verify_message}); name its CA's file with"
@@ -50,10 +58,16 @@ def in_words(error: BaseException) -> str:
             return f"TLS: no handshake ({cause.reason or type(cause).__name__})"
         if isinstance(cause, OSError) and cause.strerror:
             return f"no connection ({cause.strerror})"
-        cause = cause.__cause__ or cause.__context__
     if isinstance(error, NoPermissionError):
         return f"its user lacks rights: {error}"
-    return next((words for kind, words in _WORDS if isinstance(error, kind)), type(error).__name__)
+    found = (words for kind, words in _WORDS if any(isinstance(cause, kind) for cause in chain))
+    return next(found, type(error).__name__)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def warnings(about: Mapping[str, Any]) -> list[str]:

@@ -121,7 +121,7 @@ REDIS_URL = Setting(
     used_by=("serve", "work", "replay", "forget", "status", "reconcile", "console"),
     kind=kinds.redis_url(),
     default="redis://127.0.0.1:6379/0",
-    about="Where Redis is: `redis://`, `rediss://` or `unix://`",
+    about="Where Redis is: `redis://`, `rediss://`, `unix://`, or `redis+sentinel://host:port,host:port/service/0`",
     is_secret=True,
 )
 QUEUE_PREFIX = Setting(
@@ -269,14 +269,14 @@ RECONCILE_REENABLE = Setting(
 HEARTBEAT_URL = Setting(
     name="HEARTBEAT_URL",
     used_by=("work", "reconcile"),
-    kind=kinds.web_url(),
+    kind=kinds.web_url(is_base=False),
     about="Fetched after each good look at Gemini for batches that nobody told us of, as healthchecks want it",
     is_secret=True,
 )
 NOTIFY_URL = Setting(
     name="NOTIFY_URL",
     used_by=("work", "process", "reconcile"),
-    kind=kinds.web_url(),
+    kind=kinds.web_url(is_base=False),
     about="Where each commit is told, by a signed `POST`",
     is_secret=True,
 )

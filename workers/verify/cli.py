@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from workers.bucket.opening import open_bucket
+from workers.bucket.probe import try_bucket
 from workers.command_line import batch_id, printable, told
 from workers.settings import storage_url
 from workers.summary import Counts
@@ -76,7 +77,9 @@ def verify_batch(
     identifier = batch_id(batch)
     _check_files(requests, resubmit)
     with told():
-        bucket = open_bucket(storage_url(os.environ), os.environ)
+        url = storage_url(os.environ)
+        try_bucket(url, os.environ, reading=True)
+        bucket = open_bucket(url, os.environ, make=False)
         with _Lines() if progress else _Bar() as bar:
             report = verify(
                 bucket, identifier, requests=requests, resubmit=resubmit, stage=bar.stage, quick=quick

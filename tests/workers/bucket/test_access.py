@@ -11,7 +11,7 @@ from tests.support.scripted import Answer
 from tests.support.tls import behind_tls
 from workers.bucket.access import VARIABLES, Access, access
 from workers.bucket.opening import open_bucket
-from workers.bucket.protocol import Bucket, BucketRefused, NoCredentials
+from workers.bucket.protocol import Bucket, BucketRefused, NameTooLong, NoCredentials
 from workers.errors import BucketUnavailable, SettingsError
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "hidden"}
@@ -307,7 +307,7 @@ S3_ANSWERS = [
     (403, "SignatureDoesNotMatch", "read", BucketRefused, "SignatureDoesNotMatch"),
     (400, "ExpiredToken", "read", BucketRefused, "ExpiredToken"),
     (404, "NoSuchBucket", "list", BucketRefused, "create the bucket"),
-    (400, "KeyTooLongError", "write", BucketRefused, "too long"),
+    (400, "KeyTooLongError", "write", NameTooLong, "too long"),
     (400, "RequestTimeout", "read", BucketUnavailable, "400 RequestTimeout"),
 ]
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.processes import ROOT
 from workers.bucket.folder import Folder
-from workers.bucket.protocol import BucketRefused, DiskFull
+from workers.bucket.protocol import BucketRefused, DiskFull, NameTooLong
 from workers.errors import BucketUnavailable, SettingsError, WorkerError
 
 KIND = "application/json"
@@ -352,7 +352,7 @@ def test_a_name_that_is_too_long_for_the_file_system_is_final_and_says_which(
     folder: Folder, use: Callable[[Folder], object]
 ) -> None:
     folder.put("b1/a", b"1", KIND)
-    with pytest.raises(BucketRefused, match=r"^outputs/x{20,}…? is too long a name for file://[^\n]*\.$"):
+    with pytest.raises(NameTooLong, match=r"^outputs/x{20,}…? is too long a name for file://[^\n]*\.$"):
         use(folder)
 
 

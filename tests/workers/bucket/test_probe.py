@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,9 +16,9 @@ from tests.support.relay import Relay, Request, error, relay
 from tests.support.s3 import S3
 from tests.support.scripted import Answer
 from workers.bucket.opening import open_bucket
-from workers.bucket.probe import probe, probe_apart
+from workers.bucket.probe import probe, probe_apart, try_bucket
 from workers.bucket.protocol import Bucket, BucketRefused, DiskFull
-from workers.errors import BucketUnavailable, Permanent, SettingsError
+from workers.errors import BucketUnavailable, SettingsError
 
 Answers = Callable[[Request], Answer | None]
 
@@ -110,7 +111,7 @@ def test_what_can_never_work_is_said_in_a_sentence_that_names_what_to_correct(
     behind: Bucket, between: Relay, answer: Answers, words: str
 ) -> None:
     between.answer = answer
-    with pytest.raises(Permanent, match=rf"^[^\n]*{words}[^\n]*\.$"):
+    with pytest.raises((SettingsError, BucketRefused), match=rf"^[^\n]*{words}[^\n]*\.$"):
         probe(behind)
 
 
@@ -166,6 +167,39 @@ def test_a_look_from_a_process_of_its_own_says_the_same(s3: S3, between: Relay, 
         probe_apart(s3.fresh_url(), env)
     with pytest.raises(SettingsError, match="AWS_ENDPOINT_URL"):
         probe_apart("s3://b", {**env, "AWS_ENDPOINT_URL": "nowhere:1"})
+
+
+def test_a_look_is_over_in_time_also_where_nobody_answers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        env = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}",
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+        }
+        for reading in (True, False):
+            with pytest.raises(BucketUnavailable, match=r"did not answer within 3 seconds\.$"):
+                probe_apart("s3://b", env, reading=reading, seconds=3)
+
+
+def test_who_only_reads_needs_no_permission_to_write(s3: S3, between: Relay) -> None:
+    url, env = s3.fresh_url(), {**s3.env, "AWS_ENDPOINT_URL": between.url}
+    between.answer = to(lambda request: request.method not in {"GET", "HEAD"}, error(403, "AccessDenied"))
+    assert try_bucket(url, env, reading=True) == ()
+    assert {request.method for request in between.asked} == {"GET"}
+
+    def is_list(request: Request) -> bool:
+        return "list-type" in request.path
+
+    for refused, words in ((is_list, "s3:ListBucket"), (lambda each: not is_list(each), "s3:GetObject")):
+        between.answer = to(refused, error(403, "AccessDenied"))
+        with pytest.raises(SettingsError, match=words):
+            try_bucket(url, env, reading=True)
+
+
+def test_what_is_refused_once_only_is_no_reason_to_end(s3: S3, between: Relay) -> None:
+    answers = [error(403, "AccessDenied")]
+    between.answer = lambda _: answers.pop() if answers else None
+    assert try_bucket(s3.fresh_url(), {**s3.env, "AWS_ENDPOINT_URL": between.url}) == ()
 
 
 def test_after_a_look_from_a_process_of_its_own_a_process_may_fork(s3: S3) -> None:

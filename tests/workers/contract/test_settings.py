@@ -94,7 +94,13 @@ def test_a_folder_of_credentials_without_ours_is_no_value(tmp_path: Path) -> Non
         (b" \n", "REDIS_URL_FILE is no file of a secret: it is empty."),
         (b"\xff\n", "REDIS_URL_FILE is no file of a secret: it is not text."),
         (b"x" * 70_000, "REDIS_URL_FILE is no file of a secret: it is too large."),
-        (b"hunter2\n", "REDIS_URL must be an address that begins with redis://, rediss:// or unix://."),
+        (
+            b"hunter2\n",
+            (
+                "REDIS_URL must be an address that begins with redis://, rediss:// or unix://, or "
+                "redis+sentinel://host:port,host:port/service/0."
+            ),
+        ),
     ],
 )
 def test_a_wrong_file_is_one_sentence_without_what_it_holds(

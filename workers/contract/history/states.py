@@ -8,6 +8,9 @@
 <prefix>:names                       a hash: <project>/<batch> to its display name in small letters, for searches
 <prefix>:deliveries:<outcome>        streams
 <prefix>:actions                     a stream: who did what
+<prefix>:metrics                     a hash, see `workers.contract.history.metrics`
+<prefix>:reconciled                  JSON: when `reconcile` last ran, its report, and the webhooks that Gemini lists
+<prefix>:rebuilt                     there since the list of commits was last made of the bucket's `_index/`
 """
 
 from collections.abc import Mapping
@@ -75,6 +78,7 @@ class Names:
         self.rebuilt = f"{prefix}:rebuilt"
         self.expiring = f"{prefix}:expiring"
         self.metrics = f"{prefix}:metrics"
+        self.reconciled = f"{prefix}:reconciled"
 
     def record(self, ref: str) -> str:
         return f"{self._prefix}:batch:{ref}"

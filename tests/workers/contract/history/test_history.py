@@ -19,7 +19,7 @@ from workers.contract.history import (
     ref_of,
     step,
 )
-from workers.contract.pages import Filter, Pages
+from workers.contract.history.pages import Filter, Pages
 
 NOW = 1_800_000_000.0
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from redis import Redis
 
-from workers.contract.states import (
+from workers.contract.history.states import (
     ANY,
     DEFAULT_PROJECT,
     WARNED,
@@ -219,6 +219,12 @@ class Pages:
         """What people did, newest first: `who`, `action`, and what it was about. As `deliveries`."""
         found = self._connection.xrevrange(self.names.actions, _newest(before), "-", count=limit)
         return [_entry(reply, {}) for reply in found]
+
+    def reconciled(self) -> dict[str, Any] | None:
+        """When `reconcile` last ran (`at`), its `report`, and `webhooks`: `id`, `uri`, `state`, `events` of each."""
+        told = self._connection.get(self.names.reconciled)
+        found: dict[str, Any] | None = json.loads(told) if told else None
+        return found
 
     def _index(self, wanted: Filter) -> str:
         state = WARNED if wanted.warnings else wanted.state or ANY

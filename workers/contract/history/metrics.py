@@ -20,8 +20,8 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 from redis import Redis
 
-from workers.contract.pages import Pages
-from workers.contract.states import UNFINISHED, BatchState, Names, text, texts
+from workers.contract.history.pages import Pages
+from workers.contract.history.states import UNFINISHED, BatchState, Names, text, texts
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -1,8 +1,4 @@
-"""What happened, kept in Redis for whoever looks: a record and the steps of each batch, deliveries, what people did.
-
-Nothing depends on it: the bucket says what a batch is, the queues what waits. It is written in pipelines that exist
-where there are any, and read by `workers.contract.pages`. All of it is bounded. `states` has its keys.
-"""
+"""Writes the history: in pipelines that exist where there are any, else in transactions of its own."""
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -13,12 +9,11 @@ from redis import Redis
 from redis.exceptions import WatchError
 
 from workers.contract.announcements import Announcement, Outcome, Trigger
-from workers.contract.states import (
+from workers.contract.history.states import (
     ANY,
     COMMITTED,
     DEFAULT_PROJECT,
     MOST_DELIVERIES,
-    UNFINISHED,
     WARNED,
     BatchState,
     Delivered,
@@ -27,23 +22,6 @@ from workers.contract.states import (
     text,
     texts,
 )
-
-__all__ = [
-    "COMMITTED",
-    "DEFAULT_PROJECT",
-    "KEPT_SECONDS",
-    "MOST_DELIVERIES",
-    "MOST_STEPS",
-    "UNFINISHED",
-    "BatchState",
-    "Delivered",
-    "History",
-    "Names",
-    "announced",
-    "deliver",
-    "ref_of",
-    "step",
-]
 
 KEPT_SECONDS = 90 * 86400
 MOST_STEPS = 200
@@ -278,6 +256,24 @@ class History:
         )
         self.drop([text(each) for each in old])
         return len(old)
+
+    def drop_unfinished(self, ref: str) -> None:
+        """Forget a batch, unless it is committed."""
+        state = self._connection.hget(self.names.record(ref), "state")
+        if state is not None and text(state) not in COMMITTED:
+            self.drop([ref])
+
+    def pending(self, seen: Mapping[str, Mapping[str, Value | None]], at: float) -> None:
+        """These batches, and no others, are at work at Gemini: refs, each with fields of its record."""
+        index = self.names.index(BatchState.PENDING)
+        before = {text(ref) for ref in self._connection.zrange(index, 0, -1)}
+        self.drop(sorted(before - seen.keys()))
+        for ref, fields in seen.items():
+            if ref in before or not self._connection.exists(self.names.record(ref)):
+                name = fields.get("display_name")
+                self.note(
+                    ref, BatchState.PENDING, at=at, fields=fields, display_name=str(name) if name else None
+                )
 
     def drop(self, refs: list[str]) -> None:
         if not refs:

@@ -1,0 +1,95 @@
+"""A client for REDIS_URL, built here for every process."""
+
+from typing import Any
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.connection import Connection
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ReadOnlyError
+from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from workers.contract.redis_address import Followed, parse
+
+# A sentinel that does not answer has another one asked; all of them within the receiver's own deadline.
+_SENTINEL_SECONDS = 0.4
+
+
+def open_client(url: str, **options: Any) -> Redis:
+    """A client; nothing is connected yet.
+
+    Args:
+        url: as `REDIS_URL`, with redis-py's own options in its query.
+        options: redis-py's.
+
+    Raises:
+        ValueError: the address, or one of its options, is none that redis-py understands.
+    """
+    followed = parse(url)
+    common: dict[str, Any] = {
+        # Else redis-py looks its own version up on the disk for every connection: 2 ms in a fork.
+        "driver_info": None,
+        # Else it asks for what only Redis Enterprise has, and what the ACL of deploy/ refuses.
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+    }
+    try:
+        if followed is None:
+            client = Redis.from_url(url, **common, **options)
+        else:
+            client = Redis.from_url(followed.url, **common, **options, **_following(followed, common))
+        client.connection_pool.make_connection()
+    except TypeError:  # An option that redis-py does not know.
+        raise ValueError from None
+    return client
+
+
+def replicas_wanted(client: Redis) -> int:
+    """How many replicas have to have what is acknowledged; none where no failover is foreseen."""
+    wanted: int = client.connection_pool.connection_kwargs.get("replicas", 0)
+    return wanted
+
+
+class _Following(Connection):
+    """A connection to whichever server the sentinels call the master when it is made.
+
+    redis-py's own SentinelManagedConnection holds on to its pool, which RQ builds anew in each child.
+    """
+
+    def __init__(self, *, sentinel: Sentinel, service: str, replicas: int, **options: Any) -> None:
+        self._sentinel = sentinel
+        self._service = service
+        del replicas  # A fact of the client, see above.
+        super().__init__(**options)  # type: ignore[no-untyped-call]
+
+    def _connect(self) -> Any:
+        self.host, self.port = self._sentinel.discover_master(self._service)  # type: ignore[no-untyped-call]
+        return super()._connect()  # type: ignore[no-untyped-call]
+
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().read_response(*args, **kwargs)
+        except ReadOnlyError as error:
+            # A master that has become a replica: the next connection asks the sentinels again.
+            self.disconnect()  # type: ignore[no-untyped-call]
+            raise RedisConnectionError from error
+
+
+def _following(followed: Followed, common: dict[str, Any]) -> dict[str, Any]:
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        followed.sentinels,
+        sentinel_kwargs={
+            **common,
+            **followed.options,
+            "socket_timeout": _SENTINEL_SECONDS,
+            "socket_connect_timeout": _SENTINEL_SECONDS,
+            "retry": Retry(NoBackoff(), 0),
+        },
+    )
+    return {
+        "connection_class": _Following,
+        "sentinel": sentinel,
+        "service": followed.service,
+        "replicas": followed.replicas,
+    }
