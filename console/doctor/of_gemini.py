@@ -86,7 +86,7 @@ def of_url(place: Place) -> Finding:
     if doubles:
         return warning(
             f"There are {len(doubles) + 1} webhooks for {ours.uri}: everything is delivered several times.",
-            " && ".join(f"batch-receiver webhooks delete {shlex.quote(each)}" for each in doubles),
+            " && ".join(f"batch-receiver webhooks delete {shlex.quote(each)} --yes" for each in doubles),
         )
     return ok(f"{ours.uri} ends in WEBHOOK_PATH.")
 

@@ -1,5 +1,7 @@
 """What `work` needs, and whether there is anybody who works: the bucket, the workers, `reconcile`."""
 
+from typing import Any
+
 from redis.exceptions import RedisError
 
 from console import life
@@ -8,10 +10,12 @@ from console.doctor.fact import CannotTell
 from console.doctor.place import Place
 from workers.bucket.probe import probe_apart
 from workers.contract import text
+from workers.contract.history.states import Names
 from workers.contract.redis_words import in_words
 from workers.contract.settings import RECONCILE_INTERVAL_SECONDS, STORAGE_URL
 from workers.errors import WorkerError
 
+_LAST_GOOD = "reconcile_last_success_timestamp_seconds"
 _SOON = 2.5
 """How many intervals late a run of reconcile may be."""
 
@@ -46,18 +50,22 @@ def of_reconcile(place: Place) -> Finding:
     interval = place.setting(RECONCILE_INTERVAL_SECONDS)
     queues = place.queues()
     try:
-        said, now = queues.connection.get(queues.key("reconcile:last")), queues.now()
+        said: Any = queues.connection.hget(Names(queues.prefix).metrics, _LAST_GOOD)
+        now = queues.now()
     except RedisError as error:
         raise CannotTell(f"Redis does not say, {in_words(error)}.") from None
     if not interval:
         return warning("RECONCILE_INTERVAL_SECONDS is 0: a batch whose webhook is lost is never found.")
     if said is None:
-        return warning("It has never run: `batch-receiver work` begins with it.", "batch-receiver reconcile")
+        return warning(
+            "It has not ended without trouble yet: `batch-receiver work` runs it, or do it yourself.",
+            "batch-receiver reconcile",
+        )
     ago = now - float(text(said))
     if ago > _SOON * interval:
         return failed(
-            f"The last run was {ago / 60:.0f} minutes ago, and one is due every {interval / 60:g}: is"
+            f"The last run without trouble ended {ago / 60:.0f} minutes ago, and one is due every {interval / 60:g}: is"
             " `batch-receiver work` running?",
             "batch-receiver reconcile",
         )
-    return ok(f"The last run was {ago / 60:.0f} minutes ago.")
+    return ok(f"The last run ended {ago / 60:.0f} minutes ago, without trouble.")

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -104,7 +105,7 @@ class Place:
 
     def find_ours(self) -> Webhook | None:
         """Of the project's webhooks the one of our address; without one, of our path, or signed with our secret."""
-        listed, secrets = self.webhooks.needed(), self.secrets.found()
+        listed, secrets = self.webhooks.needed(), self._known()
         if self.url is not None:
             listed = [each for each in listed if same_url(each.uri, self.url)]
         else:
@@ -112,6 +113,13 @@ class Place:
             listed = [each for each in listed if urlsplit(each.uri).path == path or signs_with(each, secrets)]
         listed.sort(key=lambda each: (not signs_with(each, secrets), not each.enabled, each.id))
         return listed[0] if listed else None
+
+    def _known(self) -> list[Secret]:
+        """The signing secrets, as far as they can be read here."""
+        try:
+            return self.secrets.needed()
+        except CannotTell:
+            return []
 
     def http(self) -> httpx.Client:
         """For what anybody may ask. It follows no redirect, and sends nothing of ours."""
@@ -135,13 +143,10 @@ class Place:
                     yield password
             elif is_ours or (any(word in upper for word in _OTHER_SECRETS) and "FILE" not in upper):
                 yield from (word for word in value.split() if len(word) >= _LEAST_SECRET)
-        try:
-            key = self._api_key()
-            yield from (secret.reveal() for secret in self.secrets.found())
-        except (WrongSetting, CannotTell):
-            return
-        if key:
-            yield key
+        yield from (secret.reveal() for secret in self._known())
+        with suppress(CannotTell):
+            if key := self._api_key():
+                yield key
 
     def _api_key(self) -> str | None:
         try:
