@@ -12,20 +12,20 @@ from console.render import document, page
 from console.words import utc
 from workers.contract import text
 from workers.contract.history import metrics as measured
-from workers.contract.history.states import DEFAULT_PROJECT, WARNED, BatchState
+from workers.contract.history.states import WARNED, BatchState
 
 _RECONCILE = "reconcile_"
 _LAST_GOOD = "reconcile_last_success_timestamp_seconds"
-_ENABLED = f"webhook_enabled|{DEFAULT_PROJECT}"
 
 
 def show(request: Request) -> Response:
     here = site.of(request)
     seen = life.look(here.queues)
     connection: Any = here.connection
-    last = connection.get(here.queues.key("reconcile:last"))
+    names = here.history.names
+    good = connection.hget(names.metrics, _LAST_GOOD)
+    last = here.pages.reconciled() or {}
     counters = {text(name): int(count) for name, count in connection.hgetall(here.queues.counters).items()}
-    good, enabled = connection.hmget(here.history.names.metrics, _LAST_GOOD, _ENABLED)
     shown = {
         "trouble": seen.trouble,
         "alive": seen.alive,
@@ -34,9 +34,10 @@ def show(request: Request) -> Response:
         "queues": [msgspec.to_builtins(queue) for queue in seen.queues],
         "failed": [_failed(job) for job in life.failed_jobs(here.queues)],
         "reconcile": {
-            "last": utc(float(text(last))) if last else None,
+            "last": utc(last.get("at")),
             "last_good": utc(float(text(good))) if good else None,
-            "webhook_enabled": bool(float(text(enabled))) if enabled else None,
+            "report": last.get("report", {}),
+            "webhooks": last.get("webhooks", []),
             "counters": {
                 name.removeprefix(_RECONCILE): count
                 for name, count in sorted(counters.items())
