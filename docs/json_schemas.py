@@ -13,6 +13,10 @@ from typing import Any
 import msgspec
 
 from receiver.registration.cli import Listed, Registration
+from sender.batches_cli import Details, ShownAll
+from sender.check import Report as Checked
+from sender.resubmit_cli import Resubmitted
+from sender.submit_cli import SubmittedAll
 from workers.cli import Forgotten, Replayed
 from workers.gemini.webhooks import Webhook
 from workers.reconcile import Report
@@ -31,6 +35,11 @@ TYPES: dict[str, type[msgspec.Struct]] = {
     "status": Overview,
     "status-batch": BatchStatus,
     "verify": Verified,
+    "check": Checked,
+    "submit": SubmittedAll,
+    "batches-list": ShownAll,
+    "batches-get": Details,
+    "resubmit": Resubmitted,
     "replay": Replayed,
     "forget": Forgotten,
     "reconcile": Report,

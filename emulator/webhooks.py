@@ -4,6 +4,7 @@ Its JSON is snake_case, other than the rest of the API.
 """
 
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -25,6 +26,7 @@ _STATES = (ENABLED, DISABLED, DISABLED_FOR_FAILURES)
 _UPDATABLE = ("name", "uri", "subscribed_events", "state")
 _OVERLAP = timedelta(hours=24)
 _PAGE_SIZE = 50
+_EVENT = re.compile(r"batch\.(?:succeeded|failed|expired)|interaction\.[a-z_]+|video\.generated")
 
 
 @dataclass(slots=True)
@@ -166,6 +168,9 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
         events = values["subscribed_events"]
         if not isinstance(events, list) or not events or not all(isinstance(event, str) for event in events):
             raise bad_request("subscribed_events must name at least one event.")
+        unknown = [event for event in events if not _EVENT.fullmatch(event)]
+        if unknown:
+            raise bad_request(f"Invalid value at 'subscribed_events': {', '.join(unknown)}.")
     if "state" in values and values["state"] not in _STATES:
         raise bad_request(f"state must be one of {', '.join(_STATES)}.")
     return values

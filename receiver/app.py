@@ -5,9 +5,8 @@ import gc
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -22,22 +21,22 @@ from receiver.bodies import read_body
 from receiver.deadlines import BODY_SECONDS
 from receiver.deliveries import Deliveries
 from receiver.edge import Edge
+from receiver.elsewhere import NoSuchThing, Notes
 from receiver.errors import BodyTooLarge, BodyTooSlow, ClientGone, Refusal, SignatureRefused, Unavailable
 from receiver.events import Ignored, parse_event
 from receiver.intake import Intake
 from receiver.readiness import Readiness
-from receiver.signatures import Headers, Kind, Verified
+from receiver.signatures import Headers, Kind, Verified, Verify
 from workers.contract import Announcement, Outcome, Trigger
 from workers.contract.history import Delivered
 
 RETRY_AFTER_SECONDS = 5
-_MAX_SHOWN_CHARACTERS = 80
+
+_MAX_TYPE_CHARACTERS = 80
 
 _DELIVERY_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 TRIGGERS = {Kind.STATIC: Trigger.WEBHOOK, Kind.DYNAMIC: Trigger.DYNAMIC}
-
-Verify = Callable[[Headers, bytes, float], Awaitable[Verified]]
 
 
 def _answer(status: int, word: str, headers: Mapping[str, str] | None = None) -> Response:
@@ -96,7 +95,7 @@ class Webhook:
         if event.metadata_dropped and verified.kind is Kind.DYNAMIC:
             logs.warning("user_metadata_dropped", batch=event.batch)
         announcement = Announcement(
-            event.batch, trigger, metadata, event=event.type[:_MAX_SHOWN_CHARACTERS], delivery=delivery
+            event.batch, trigger, metadata, event=event.type[:_MAX_TYPE_CHARACTERS], delivery=delivery
         )
         outcome = await self._intake.announce(announcement)
         logs.info(outcome.value, batch=event.batch, trigger=trigger.value, type=event.type)
@@ -140,6 +139,7 @@ def build(
     verify: Verify,
     intake: Intake,
     readiness: Readiness,
+    notes: Notes,
     deliveries: Deliveries,
     close: Callable[[], None],
 ) -> Starlette:
@@ -154,6 +154,7 @@ def build(
         close()
 
     webhook = Webhook(verify, intake, max_body_bytes, deliveries)
+    nothing = NoSuchThing(verify, notes, max_body_bytes)
     health = Health(readiness)
     app = Starlette(
         routes=[
@@ -162,26 +163,14 @@ def build(
             Route("/readyz", health.ready, methods=["GET"]),
         ],
         middleware=[Middleware(Edge)],
-        exception_handlers={HTTPException: NoSuchThing(), Exception: _not_by_starlette_either},
+        exception_handlers={
+            HTTPException: nothing,
+            Exception: _not_by_starlette_either,
+        },
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
     return app
-
-
-class NoSuchThing:
-    """Answers what nobody asked us to serve. Other paths are logged: a delivery may have been sent to one."""
-
-    def __init__(self) -> None:
-        self._elsewhere = logs.Flood("not_found")
-
-    async def __call__(self, request: Request, error: Exception) -> Response:
-        if not isinstance(error, HTTPException):
-            raise error
-        if error.status_code == 404:
-            self._elsewhere.note(f"{request.method} {request.scope['path']}"[:_MAX_SHOWN_CHARACTERS])
-        word = HTTPStatus(error.status_code).phrase.lower()
-        return _answer(error.status_code, word, error.headers)
 
 
 async def _not_by_starlette_either(_request: Request, error: Exception) -> Response:

@@ -13,9 +13,11 @@ import uvicorn
 from starlette.applications import Starlette
 
 from receiver import app, logs, metrics, settings, systemd
+from receiver.backlog import accept_waiting
 from receiver.command_line import CannotStart
 from receiver.deadlines import GRACE_SECONDS, KEEP_ALIVE_SECONDS
 from receiver.deliveries import Deliveries, write_with
+from receiver.elsewhere import Notes
 from receiver.errors import SettingsError
 from receiver.intake import Intake, announce_with, connect
 from receiver.keyring import Keyring
@@ -103,6 +105,7 @@ class _Server(uvicorn.Server):
         notify(STOPPING)
         # In every answer from now on: whoever hears it sends the next request to somebody else.
         self.server_state.default_headers.append((b"connection", b"close"))
+        await accept_waiting(sockets or [])
         await super().shutdown(sockets)
 
 
@@ -143,6 +146,7 @@ def _assemble(configured: settings.Settings, keyring: Keyring) -> Starlette:
         verify=keyring.verify,
         intake=intake,
         readiness=readiness,
+        notes=Notes(connection, configured.queue_prefix),
         deliveries=deliveries,
         close=close,
     )

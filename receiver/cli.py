@@ -22,6 +22,11 @@ COMMANDS = {
     "verify": ("workers.verify.cli:verify_batch", "Check a batch in the bucket, and against your requests."),
     "console": ("console.cli:console", "Show the operations page, on this machine only."),
     "doctor": ("console.doctor.cli:doctor", "Look at everything that makes a deployment fail."),
+    "check": ("sender.check_cli:check", "Check a request file before it is submitted."),
+    "submit": ("sender.submit_cli:submit", "Make request files batches, exactly once."),
+    "resubmit": ("sender.resubmit_cli:resubmit", "Submit again what has no good result."),
+    "batches": ("sender.batches_cli:batches", "List, get, watch, cancel or delete batches."),
+    "export": ("sender.export_cli:export", "Write batches in the bucket as one table."),
     "emulator": ("emulator.cli:emulator", "Run a local Gemini to develop and test against."),
     "demo": ("emulator.demo.cli:demo", "Show the whole flow on this machine, end to end."),
 }

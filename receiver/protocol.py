@@ -4,6 +4,7 @@ Behind a proxy they are never reached. Without one, or against it, they keep a s
 """
 
 import asyncio
+import select
 import sys
 from collections.abc import Callable
 from http import HTTPStatus
@@ -76,6 +77,15 @@ class BoundedProtocol(H11Protocol):
     def shutdown(self) -> None:
         if self.conn.their_state is h11.IDLE and not self._is_deaf:
             # A request may be on its way: it gets its answer, and with that hears that it is the last.
+            self._set_deadline(LINGER_SECONDS, self._shut_down_unless_spoken_to)
+        else:
+            super().shutdown()
+
+    def _shut_down_unless_spoken_to(self) -> None:
+        """Timers come before what has arrived meanwhile: to close now would reset a request that is there already."""
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket"), select.POLLIN)
+        if poll.poll(0):
             self._set_deadline(LINGER_SECONDS, super().shutdown)
         else:
             super().shutdown()

@@ -11,7 +11,7 @@ import binascii
 import hashlib
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -67,6 +67,10 @@ class Verified:
 
     kind: Kind
     payload: bytes
+
+
+Verify = Callable[[Headers, bytes, float], Awaitable[Verified]]
+"""How a delivery is checked: raw headers, body, Unix seconds. Raises `Refusal`."""
 
 
 def parse_secrets(text: str) -> tuple[SigningSecret, ...]:

@@ -35,6 +35,7 @@ LEAVES = "workers.errors workers.gemini workers.bucket workers.results workers.o
 CONTRACT = "workers.contract"
 OF_VERIFY = (
     "workers.errors workers.bucket workers.results workers.summary workers.settings workers.command_line"
+    " workers.contract"
 )
 
 STORE, HTTP, QUEUE = "obstore pyarrow", "httpx google", "redis rq"

@@ -24,10 +24,22 @@ def test_a_batch_ends_the_same_wherever_a_worker_is_killed_or_overtaken(
     assert points == 4
 
 
+@pytest.mark.parametrize("kind", ["failed", "many parts", "parquet"])
+def test_a_batch_in_a_store_is_whole_or_visibly_not_done_after_whatever_request_a_worker_is_killed(
+    kind: str, tmp_path: Path
+) -> None:
+    """`python -m tests.crash --storage s3` takes all of them."""
+    with world(tmp_path, in_a_store=True) as here:
+        points, troubles = run(here, kind, "killed", 12, random.Random(kind))
+
+    assert troubles == []
+    assert points == 12
+
+
 def test_what_a_worker_leaves_undone_is_seen(tmp_path: Path) -> None:
     """Else the tests above could not fail."""
     with world(tmp_path) as here:
-        story = Story(here, KINDS["many parts"], here.bucket("calm"))
+        story = Story(here, KINDS["many parts"], here.url("calm"))
         calls = story.count()
         story.put_right()
         whole = story.stored()

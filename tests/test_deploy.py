@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from receiver import settings as receiver_settings
 from receiver.cli import main
 from tests.support.compose import read_yaml
 from tests.support.processes import ROOT
-from workers.contract.settings import SETTINGS
+from workers.contract.settings import CREDENTIALS, SETTINGS
 from workers.settings import Settings as WorkerSettings
 
 DEPLOY = ROOT / "deploy"
@@ -57,7 +56,7 @@ def test_every_command_line_of_compose_is_one_that_exists(services: dict[str, An
     for service in ours.values():
         assert_command_exists([substituted(argument) for argument in service["command"]])
         check = service.get("healthcheck", {"test": []})["test"]
-        if check[1:2] == ["entrypoint"]:
+        if check[1:2] == ["batch-receiver"]:
             assert_command_exists(check[2:])
 
 
@@ -66,6 +65,8 @@ def test_the_image_runs_the_receiver_unless_told_otherwise(services: dict[str, A
     (command,) = re.findall(r"^CMD (\[.*\])$", text, re.MULTILINE)
     assert_command_exists(json.loads(command))
     assert json.loads(command) == services["receiver"]["command"]
+    assert 'ENTRYPOINT ["batch-receiver"]' in text
+    assert f"{CREDENTIALS}=/run/secrets " in text
 
 
 def test_the_image_is_slim_built_in_two_stages_and_runs_without_root() -> None:
@@ -187,54 +188,6 @@ def test_the_made_secrets_are_private_and_made_only_once(tmp_path: Path) -> None
             assert not any(word in text for word in first["receiver/REDIS_URL"].split(":"))
         else:
             assert path.stat().st_mode & 0o077 == 0, name
-
-
-@pytest.fixture
-def entrypoint(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """The image's entry point, with a `batch-receiver` that prints its arguments and environment."""
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    fake = programs / "batch-receiver"
-    fake.write_text('#!/bin/sh\nprintf "%s|" "$@"\necho\nenv\n')
-    fake.chmod(0o755)
-    (tmp_path / "secrets").mkdir()
-
-    def run(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [DEPLOY / "entrypoint.sh", *args],
-            env={
-                "PATH": f"{programs}:{os.environ['PATH']}",
-                "SECRETS_FOLDER": str(tmp_path / "secrets"),
-                **env,
-            },
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=30,
-        )
-
-    return run
-
-
-def test_secret_files_become_settings(
-    entrypoint: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
-    (tmp_path / "secrets" / "GEMINI_API_KEY").write_text("k$(date) 'y\"\n")
-    (tmp_path / "secrets" / "REDIS_URL").write_text("redis://secret\n")
-    (tmp_path / "secrets" / "key.json").write_text("{}")
-
-    lines = entrypoint("serve", "--host", "a b", REDIS_URL="redis://given").stdout.splitlines()
-
-    assert lines[0] == "serve|--host|a b|"
-    assert "GEMINI_API_KEY=k$(date) 'y\"" in lines
-    assert "REDIS_URL=redis://given" in lines
-    assert not any("key.json" in line or line.startswith("{}") for line in lines[1:])
-
-
-def test_the_entry_point_needs_no_secrets(
-    entrypoint: Callable[..., subprocess.CompletedProcess[str]],
-) -> None:
-    assert entrypoint("--help").stdout.startswith("--help|\n")
 
 
 @pytest.mark.skipif(shutil.which("caddy") is None, reason="caddy is not installed")

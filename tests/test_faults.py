@@ -38,9 +38,9 @@ from workers.errors import GeminiUnavailable
 from workers.gemini.access import Access, Secret
 from workers.gemini.client import Gemini as Client
 from workers.process import Result, Tools
-from workers.reconcile import due
 from workers.retry import decide
 from workers.summary import read_summary
+from workers.timetable import due
 from workers.worker import HEARTBEAT_SECONDS, OwnQueue, requeue_orphans
 
 # Two minutes are promised, less some seconds for the commit itself.

@@ -22,6 +22,7 @@ from workers.bucket.opening import open_bucket
 from workers.bucket.probe import try_bucket
 from workers.command_line import batch_id, fail, printable, told
 from workers.contract import Announced, Announcement, Outcome, Queues, Trigger
+from workers.doubt import is_unheard_of
 from workers.fanout import fan_out
 from workers.jobs import prepare
 from workers.outside.posts import NotTaken
@@ -106,13 +107,20 @@ def process(batch: str, *, as_json: bool) -> None:
 @click.option(
     "--refetch", is_flag=True, help="Fetch a committed batch once more; a new revision if it differs."
 )
+@click.option("--force", is_flag=True, help="Don't ask Gemini first whether there is such a batch.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def replay(batch: str, *, refetch: bool, as_json: bool) -> None:
+def replay(batch: str, *, refetch: bool, force: bool, as_json: bool) -> None:
     """Enqueue a batch again, also after it failed for good. Only what is missing is done."""
     batch = batch_id(batch)
     with told():
+        queues = _queues()
+        if not force and is_unheard_of(queues, batch, os.environ):
+            fail(
+                f"Nobody knows {batch}: neither Redis nor Gemini with this key. It may be misspelt, deleted or another"
+                " project's; --force enqueues it all the same."
+            )
         announcement = Announcement(batch, Trigger.REPLAY, refetch=refetch)
-        outcome = _queues().announce([announcement])[0]
+        outcome = queues.announce([announcement])[0]
         if as_json:
             status: Literal["accepted", "duplicate"] = (
                 "accepted" if outcome is Outcome.ACCEPTED else "duplicate"
@@ -168,7 +176,10 @@ def status(batch: str | None, *, as_json: bool, health: bool) -> None:
     else:
         _show_overview(found)
     if batch and found["state"] == "unknown":
-        fail(f"Nothing is known of {batch}: it was neither announced nor committed.")
+        fail(
+            f"Nothing is known of {batch}: it was neither announced nor committed. It may not have ended yet, or be"
+            " misspelt."
+        )
 
 
 @click.command(name="reconcile", epilog="Example: batch-receiver reconcile")
@@ -187,7 +198,7 @@ def reconcile_now(*, as_json: bool) -> None:
     else:
         _show_report(report)
     if report.troubles:
-        sys.exit(1)
+        sys.exit(2 if report.key_refused else 1)
 
 
 def _show_report(report: Report) -> None:
@@ -284,6 +295,12 @@ def _show_overview(found: dict[str, Any]) -> None:
         click.echo(f"{state}: {found['totals'][state]}")
         for job in found[state]:
             click.echo(f"  {_job_line(job)}")
+    if other := found["other_path"]:
+        click.echo(
+            f"Deliveries arrive at another path than the receiver's, {other['count']} lately, the last at"
+            f" {other['path']} on {other['last_at']}: the webhook's URL must end in WEBHOOK_PATH"
+            " (see `batch-receiver webhooks list`)."
+        )
     for name in found["unreadable"]:
         click.echo(f"unreadable: {printable(name)}")
     click.echo(f"committed today and yesterday: {found['committed_total']}")

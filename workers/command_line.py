@@ -10,7 +10,7 @@ import click
 from redis.exceptions import RedisError
 
 from workers import contract
-from workers.errors import SettingsError, WorkerError
+from workers.errors import KeyRefused, SettingsError, WorkerError
 
 
 def batch_id(text: str) -> str:
@@ -23,10 +23,10 @@ def batch_id(text: str) -> str:
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Errors as one sentence on standard error, and the exit code: 2 for a wrong setting, 1 for the rest."""
+    """Errors as one sentence on standard error, and the exit code: 2 for a wrong setting or API key, 1 for the rest."""
     try:
         yield
-    except SettingsError as error:
+    except (SettingsError, KeyRefused) as error:
         fail(str(error), code=2)
     except WorkerError as error:
         fail(str(error))

@@ -7,12 +7,15 @@ import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from msgspec.structs import replace
+
 from workers import notices
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket, MissingObject, join
+from workers.completeness import Completeness, completeness, sentences
 from workers.errors import BucketUnavailable, Incomplete
 from workers.fanout import read_tally
-from workers.gemini.batches import integer
+from workers.gemini.batches import State, integer
 from workers.parts import Piece, Split
 from workers.plan import Plan
 from workers.results.answers import USAGE_FIELDS
@@ -20,6 +23,8 @@ from workers.results.documents import objects_of
 from workers.results.lines import lines
 from workers.results.tally import Tally
 from workers.summary import Counts, PartSummary, Summary, decode_summary, gives_way, read_summary
+
+_ADVICE = " `batch-receiver replay --refetch` fetches them once more, while Gemini has their file."
 
 NO_RESULTS = Split([], 0, 0, hashlib.sha256().hexdigest())
 
@@ -103,7 +108,8 @@ def _commit(bucket: Bucket, plan: Plan, split: Split, total: Tally, *, is_told: 
     committed = decode_summary(standing, plan.batch) if standing is not None else None
     if not _may_replace(committed, plan, split):
         return _stays(bucket, committed)
-    summary = _summary_of(plan, split, total, committed.revision + 1 if committed else 1)
+    known = completeness(bucket, plan.batch, split.parts)
+    summary = _summary_of(plan, split, total, committed.revision + 1 if committed else 1, known)
     if is_told:
         notices.owe(bucket, plan.batch, summary.revision)
     if committed is None or standing is None:
@@ -118,8 +124,10 @@ def _commit(bucket: Bucket, plan: Plan, split: Split, total: Tally, *, is_told: 
     return tidy(bucket, seen)
 
 
-def _summary_of(plan: Plan, split: Split, total: Tally, revision: int) -> Summary:
+def _summary_of(plan: Plan, split: Split, total: Tally, revision: int, known: Completeness | None) -> Summary:
     counts = Counts(total=total.lines, **total.counts)
+    if known:
+        counts = replace(counts, missing=known.missing, unasked=known.unasked)
     return Summary(
         batch=plan.batch,
         state=plan.state,
@@ -140,7 +148,7 @@ def _summary_of(plan: Plan, split: Split, total: Tally, revision: int) -> Summar
         raw_sha256=split.raw_sha256,
         error=plan.error,
         user_metadata=plan.user_metadata,
-        warnings=list(_warnings(plan, counts, total, len(split.parts))),
+        warnings=[*_warnings(plan, counts, total, len(split.parts)), *(sentences(known) if known else ())],
     )
 
 
@@ -174,6 +182,7 @@ def _remove_strays(bucket: Bucket, batch: str, parts: list[Piece], tables: list[
 
 def _warnings(plan: Plan, counts: Counts, total: Tally, parts: int) -> Iterable[str]:
     stats = plan.batch_stats if isinstance(plan.batch_stats, dict) else {}
+    advice = _ADVICE if plan.state is State.SUCCEEDED else ""
     for field, name, ours in (
         ("requestCount", "requests", counts.total),
         ("successfulRequestCount", "successful requests", counts.succeeded),
@@ -181,7 +190,9 @@ def _warnings(plan: Plan, counts: Counts, total: Tally, parts: int) -> Iterable[
     ):
         theirs = integer(stats.get(field))
         if theirs is not None and theirs != ours:
-            yield f"Gemini counts {theirs} {name}, the results hold {ours}."
+            lacks = ours < theirs and field != "failedRequestCount"
+            yield f"Gemini counts {theirs} {name}, the results hold {ours}.{advice if lacks else ''}"
+            advice = "" if lacks else advice
     others = {
         name: count for name, count in total.model_versions.items() if not _is_version_of(name, plan.model)
     }

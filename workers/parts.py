@@ -11,15 +11,13 @@ import msgspec
 from workers import notes
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket
-from workers.errors import ResultsGone, Transient
+from workers.errors import Transient
 from workers.results.json_text import is_utf8
 from workers.results.keys import NO_KEY, KeyCounter, digest
 from workers.results.lines import LineCutter, RawLine
-from workers.results.result import Status, key_of, parse
+from workers.results.result import key_of
+from workers.second_look import Looks, Verdict, second_look
 from workers.sources import Identity, Source, skip
-
-# What may stand before the first result: JSON's white space, and a byte order mark.
-_MARK_AND_SPACE = b" \t\r\n\xef\xbb\xbf"
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -59,14 +57,16 @@ class _Begun(msgspec.Struct, frozen=True):
 
 
 class _Strays(msgspec.Struct, frozen=True):
-    """Why there may be some."""
+    """Why there may be some. `at_second`: the source's first address has sent what is none."""
 
     reason: str
+    at_second: bool = False
 
 
 _part = msgspec.json.Decoder(Part)
 _split = msgspec.json.Decoder(Split)
 _begun = msgspec.json.Decoder(_Begun)
+_strays = msgspec.json.Decoder(_Strays)
 
 
 def read_split(bucket: Bucket, batch: str) -> Split | None:
@@ -85,9 +85,9 @@ def forget_split(bucket: Bucket, batch: str, number: int) -> None:
     bucket.delete([layout.part(batch, number)])
 
 
-def note_strays(bucket: Bucket, batch: str, reason: str) -> None:
-    """Remember that the batch's folder may hold objects that its results will not name."""
-    notes.write(bucket, layout.strays(batch), _Strays(reason))
+def note_strays(bucket: Bucket, batch: str, reason: str, *, at_second: bool = False) -> None:
+    """Remember that the batch's folder may hold objects that its results will not name, and where to ask first."""
+    notes.write(bucket, layout.strays(batch), _Strays(reason, at_second))
 
 
 def lacking(bucket: Bucket, batch: str, whole: Split) -> tuple[int, ...]:
@@ -138,6 +138,7 @@ def split(
     Raises:
         Transient, Permanent: from the source or the bucket.
     """
+    source = _at_address(bucket, batch, source)
     is_begun, begun, parts = _begun_earlier(bucket, batch)
     part_bytes = begun.part_bytes if begun else part_bytes
     stored = sum(part.bytes for part in parts)
@@ -160,26 +161,18 @@ def split(
             part = splitter.store_part()
             yield part, part.number == 0 and not splitter.has_more()
     whole = splitter.result()
-    if splitter.looks_cut(expected) and differs(source, whole.raw_sha256):
-        _start_over(bucket, batch)
-        raise Transient("What came as the result file was not the whole of it; it is fetched anew.")
+    if splitter.looks_cut(expected):
+        verdict = second_look(source, whole.raw_sha256, expected)
+        if verdict is not Verdict.STAYS:
+            _start_over(bucket, batch, elsewhere=verdict is Verdict.ELSEWHERE)
+            raise Transient("What came as the result file was not the whole of it; it is fetched anew.")
     notes.write(bucket, layout.split(batch), whole)
 
 
-def differs(source: Source, sha256: str) -> bool:
-    """Whether a source, read once more from its beginning, has other bytes than these. What it can't tell, it is not.
-
-    Raises:
-        Transient, Permanent: from the source, unless its file is gone.
-    """
-    content = hashlib.sha256()
-    try:
-        with source.open(0, None) as opened:
-            for chunk in opened.chunks:
-                content.update(chunk)
-    except ResultsGone:
-        return False
-    return content.hexdigest() != sha256
+def _at_address(bucket: Bucket, batch: str, source: Source) -> Source:
+    """The source at the address that sent results, as far as that is known."""
+    noted = notes.read(bucket, layout.strays(batch), _strays)
+    return source.elsewhere() if noted and noted.at_second else source
 
 
 def _begun_earlier(bucket: Bucket, batch: str) -> tuple[bool, _Begun | None, list[Part]]:
@@ -192,9 +185,14 @@ def _begun_earlier(bucket: Bucket, batch: str) -> tuple[bool, _Begun | None, lis
     return blob is not None, begun, parts
 
 
-def _start_over(bucket: Bucket, batch: str) -> None:
-    """Remove an earlier run, source.json last: while it stands, the removal is known to be unfinished."""
-    note_strays(bucket, batch, "the source changed")
+def _start_over(bucket: Bucket, batch: str, *, elsewhere: bool = False) -> None:
+    """Remove an earlier run, source.json last: while it stands, the removal is known to be unfinished.
+
+    `elsewhere`: the next one is to ask at the source's other address.
+    """
+    noted = notes.read(bucket, layout.strays(batch), _strays)
+    at_second = (noted is not None and noted.at_second) is not elsewhere
+    note_strays(bucket, batch, "the source changed", at_second=at_second)
     kept = {layout.plan(batch), layout.strays(batch), layout.source(batch)}
     bucket.delete([layout.split(batch)])
     bucket.delete_tree(layout.inside(batch, "raw"))
@@ -261,7 +259,7 @@ class _Splitter:
         if not number:
             self._content = content.copy()
         digests = keys.end()
-        self._is_cut |= keys.is_cut or (not number and not keys.looks_like_results)
+        self._is_cut |= keys.looks.is_cut or (not number and not keys.looks.like_results)
         part = Part(
             number=number,
             first_index=self._lines,
@@ -297,8 +295,7 @@ class _Keys:
 
     def __init__(self, *, ignores_case: bool) -> None:
         self.utf8 = True
-        self.looks_like_results = True
-        self.is_cut = False
+        self.looks = Looks()
         self._ignores_case = ignores_case
         self._cutter = LineCutter()
         self._digests: list[bytes] = []
@@ -309,9 +306,7 @@ class _Keys:
     def end(self) -> bytes:
         last = list(self._cutter.end())
         self._take(last)
-        self.is_cut = any(
-            line.data is not None and parse(line.data).status is Status.INVALID for line in last
-        )
+        self.looks.end(last)
         return b"".join(self._digests)
 
     def _take(self, lines: Iterable[RawLine]) -> None:
@@ -319,8 +314,7 @@ class _Keys:
             if line.blank:
                 continue
             key = None
-            if not self._digests and line.data is not None:
-                self.looks_like_results = line.data.lstrip(_MARK_AND_SPACE).startswith(b"{")
+            self.looks.take(line)
             if line.data is None or not is_utf8(line.data):
                 self.utf8 = False
             else:

@@ -19,7 +19,7 @@ from redis.exceptions import NoPermissionError, RedisError
 from rq.serializers import JSONSerializer
 from rq.worker_pool import WorkerPool
 
-from workers import health, jobs, reconcile, start
+from workers import health, jobs, reconcile, start, timetable
 from workers.contract import Queues
 from workers.contract.manager import ALIVE, READY, notify
 from workers.contract.redis_words import in_words
@@ -60,18 +60,19 @@ class Pool(WorkerPool):
         if not self.reconcile_seconds or self._is_reconciling():
             return
         try:
-            is_due = reconcile.due(self.queues_of_ours, self.reconcile_seconds)
+            is_due = timetable.due(self.queues_of_ours, self.reconcile_seconds)
+            is_glance = not is_due and timetable.glance_due(self.queues_of_ours, self.reconcile_seconds)
         except NoPermissionError as error:
             self._complain(in_words(error))
             return
         except RedisError:
             # The workers say so themselves, and wait for Redis to come back.
             return
-        if is_due:
+        if is_due or is_glance:
             self._began_at = time.monotonic()
             with _signals_blocked():
                 self._reconciling = Process(
-                    target=_reconcile, args=(self.settings,), name="reconcile", daemon=True
+                    target=_reconcile, args=(self.settings, is_glance), name="reconcile", daemon=True
                 )
                 self._reconciling.start()
 
@@ -97,7 +98,8 @@ class Pool(WorkerPool):
     def start_workers(self, *args: Any, **kwargs: Any) -> None:
         # RQ installs them only afterwards, and a signal in between would end the pool at once.
         self._install_signal_handlers()  # type: ignore[no-untyped-call]
-        logger.info("event=started workers=%d", self.num_workers)
+        settings = " ".join(f"{name}={value}" for name, value in self.settings.shown().items())
+        logger.info("event=started workers=%d %s", self.num_workers, settings)
         super().start_workers(*args, **kwargs)
         notify(READY)
         if self.status == self.Status.STOPPED:
@@ -118,10 +120,10 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
 
 
-def _reconcile(settings: Settings) -> None:
+def _reconcile(settings: Settings, is_glance: bool) -> None:
     """In a process of its own, with a connection of its own."""
     queues = Queues(connect(settings.redis_url), settings.queue_prefix)
-    reconcile.run(jobs.prepare(settings), queues, settings.heartbeat_url)
+    reconcile.run(jobs.prepare(settings), queues, settings.heartbeat_url, is_glance=is_glance)
 
 
 def run_pool(settings: Settings, connection: Redis, workers: int, *, burst: bool, wait: bool = False) -> None:

@@ -24,6 +24,7 @@ from workers.gemini.client import Gemini
 from workers.notices import Downstream
 from workers.parts import first_lacking, forget_split, lacking, read_part, read_split
 from workers.plan import Plan, plan_of, read_plan, write_plan
+from workers.second_look import Verdict, differs
 from workers.sources import Source, source_of
 from workers.summary import Summary, read_summary
 
@@ -201,9 +202,11 @@ class _Look:
             raise AssertionError("nothing is fetched before a look that found it")
         plan = self._plan(facts)
         if plan.refetches is not None and facts.summary:
-            if not parts.differs(source, facts.summary.raw_sha256):
+            verdict = differs(source, facts.summary.raw_sha256, answer.expected)
+            if verdict is Verdict.STAYS:
                 return False
-            parts.note_strays(self._bucket, self._batch, "fetched once more")
+            at_second = verdict is Verdict.ELSEWHERE
+            parts.note_strays(self._bucket, self._batch, "fetched once more", at_second=at_second)
         write_plan(self._bucket, plan)
         expected = answer.expected if answer.state is State.SUCCEEDED else None
         tools = self._tools

@@ -2,20 +2,24 @@
 
 Cheap when there is nothing to do: a page of the list and a look into the bucket per hundred batches, no download. It
 believes the bucket, not Redis. Each of its duties stands alone: what fails is counted and named, and stops no other.
+
+Of a cancelled batch nobody can be told, so between the runs, and while batches are running, it glances at these: one
+page of the list, and the bucket for those that have ended since.
 """
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from typing import TypeVar
 
 import msgspec
 
-from workers import commit, contract, notices, rebuilding
+from workers import commit, notices, rebuilding, timetable
 from workers.bucket import layout
 from workers.contract import Announcement, Outcome, Queues, Trigger, parse_batch_id
-from workers.errors import Incomplete, WorkerError
+from workers.errors import Incomplete, KeyRefused, WorkerError
 from workers.gemini.batches import FILE_LIFE_SECONDS, Batch, State, timestamp
 from workers.gemini.webhooks import Webhook
 from workers.outside.posts import fetch
@@ -27,9 +31,6 @@ logger = logging.getLogger("workers")
 
 # Batches run for up to 48 hours, and are urgent until 48 hours after their end; a day to spare.
 CREATED_WITHIN_SECONDS = 5 * 86400
-LONG_LOOK_SECONDS = 86400
-"""How often all batches are looked at whose results can still be there."""
-
 # Longer than a look at the bucket takes, and than clocks may differ.
 _TRIAL_SECONDS = 3600
 
@@ -41,7 +42,10 @@ _T = TypeVar("_T")
 
 
 class Report(msgspec.Struct):
-    """What one run found. All are numbers of batches but those of webhooks; `troubles` are sentences."""
+    """What one run found. All are numbers of batches but those of webhooks; `troubles` are sentences.
+
+    `key_refused`: Gemini did not accept the API key, and so none of it may be true.
+    """
 
     listed: int = 0
     final: int = 0
@@ -55,9 +59,11 @@ class Report(msgspec.Struct):
     webhooks_disabled: int = 0
     webhooks_reenabled: int = 0
     troubles: list[str] = []
+    key_refused: bool = False
 
     def numbers(self) -> dict[str, int]:
-        return {name: value for name, value in msgspec.structs.asdict(self).items() if name != "troubles"}
+        others = {"troubles", "key_refused"}
+        return {name: value for name, value in msgspec.structs.asdict(self).items() if name not in others}
 
     def trouble(self, sentence: str) -> None:
         if len(self.troubles) < _TROUBLES:
@@ -74,10 +80,16 @@ def reconcile(tools: Tools, queues: Queues, *, reenable: bool, now: float | None
         redis.exceptions.RedisError: nothing can be enqueued.
     """
     now = queues.now() if now is None else now
-    is_long = bool(queues.connection.set(queues.key("reconcile:long"), "1", nx=True, ex=LONG_LOOK_SECONDS))
+    is_long = timetable.long_look_due(queues)
     horizon = now - (LONGEST_LIFE_SECONDS if is_long else CREATED_WITHIN_SECONDS)
-    report = Report()
-    _standing_alone(report, "looking for batches", lambda: _announce(tools, queues, report, horizon, now))
+    report, running = Report(), list[Batch]()
+
+    def look() -> None:
+        _announce(tools, queues, report, now, _recent(tools, report, horizon, running))
+        timetable.note_running(queues, [batch.id for batch in running])
+        rebuilding.note_pending(queues, running, queues.now())
+
+    _standing_alone(report, "looking for batches", look)
     _standing_alone(report, "tidying up", lambda: _sweep(tools, queues, report))
     webhooks: list[Webhook] = []
     _standing_alone(
@@ -99,10 +111,34 @@ def reconcile(tools: Tools, queues: Queues, *, reenable: bool, now: float | None
     return report
 
 
-def run(tools: Tools, queues: Queues, heartbeat_url: str | None = None) -> None:
-    """One run, told in the log, and to whoever waits for a heartbeat."""
-    report = reconcile(tools, queues, reenable=tools.reenable_webhooks)
-    beat(report, heartbeat_url)
+def glance(tools: Tools, queues: Queues) -> Report:
+    """Enqueue what has ended of the batches that were running when it was looked last, as far as one page tells.
+
+    Raises:
+        redis.exceptions.RedisError: nothing can be enqueued.
+    """
+    report, running = Report(), list[Batch]()
+    known = timetable.running(queues)
+
+    def look() -> None:
+        page = islice(tools.gemini.batches(_GROUP), _GROUP)
+        ended = (batch for batch in _ended(tools, report, page, running) if batch.id in known)
+        _announce(tools, queues, report, queues.now(), ended)
+        timetable.note_running(queues, [batch.id for batch in running])
+
+    _standing_alone(report, "looking for batches", look)
+    return report
+
+
+def run(tools: Tools, queues: Queues, heartbeat_url: str | None = None, *, is_glance: bool = False) -> None:
+    """One run, told in the log and by a heartbeat; or a glance, of which only what it found is told."""
+    if is_glance:
+        report = glance(tools, queues)
+        if not report.enqueued and not report.troubles:
+            return
+    else:
+        report = reconcile(tools, queues, reenable=tools.reenable_webhooks)
+        beat(report, heartbeat_url)
     for sentence in report.troubles:
         logger.error("event=reconcile_trouble reason=%r", sentence)
     found = " ".join(f"{name}={value}" for name, value in report.numbers().items() if value)
@@ -119,36 +155,19 @@ def beat(report: Report, heartbeat_url: str | None) -> None:
         logger.warning("event=heartbeat_failed reason=%r", str(error))
 
 
-def due(queues: Queues, interval_seconds: int) -> bool:
-    """Whether it is time for the next run, over all workers; whoever is told so has to bring it on.
-
-    By Redis's clock, since those of several machines differ. The first run comes an interval after the first worker of
-    a new Redis, later ones also right after an outage.
-    """
-    connection, key, now = queues.connection, queues.key("reconcile:last"), queues.now()
-    with connection.pipeline() as pipe:
-        pipe.set(key, now, nx=True)
-        pipe.get(key)
-        last = contract.text(pipe.execute()[1])
-    # Far in the future only where Redis's own clock was set back.
-    if abs(now - float(last)) < interval_seconds:
-        return False
-    # GETSET: of several workers at the same moment, the one that replaces the old time is the one that runs.
-    return connection.getset(key, now) in {last, last.encode()}
-
-
 def _standing_alone(report: Report, doing: str, duty: Callable[[], None]) -> None:
     try:
         duty()
     except WorkerError as error:
+        report.key_refused |= isinstance(error, KeyRefused)
         report.trouble(f"While {doing}: {error}")
 
 
-def _announce(tools: Tools, queues: Queues, report: Report, horizon: float, now: float) -> None:
+def _announce(tools: Tools, queues: Queues, report: Report, now: float, batches: Iterable[Batch]) -> None:
     """What was found before the list broke off is enqueued all the same."""
     missing: list[tuple[float, str]] = []
     try:
-        for ended, batch in _missing(tools, queues, report, horizon):
+        for ended, batch in _missing(tools, queues, report, batches):
             missing.append((ended or now, batch))
     finally:
         missing.sort()
@@ -163,12 +182,11 @@ def _announce(tools: Tools, queues: Queues, report: Report, horizon: float, now:
 
 
 def _missing(
-    tools: Tools, queues: Queues, report: Report, horizon: float
+    tools: Tools, queues: Queues, report: Report, batches: Iterable[Batch]
 ) -> Iterator[tuple[float | None, str]]:
     failed = _failed_for_good(queues)
-    pending: list[Batch] = []
     with ThreadPoolExecutor(_LOOKS_AT_ONCE, thread_name_prefix="look") as threads:
-        for group in _groups(_recent(tools, report, horizon, pending)):
+        for group in _groups(batches):
             with queues.connection.pipeline(transaction=False) as pipe:
                 for batch in group:
                     pipe.hget(f"rq:job:{queues.batch_job_id(batch.id)}", "status")
@@ -185,37 +203,47 @@ def _missing(
                     report.already_waiting += 1
                 else:
                     yield timestamp(batch.ended_at), batch.id
-    rebuilding.note_pending(queues, pending, queues.now())
 
 
-def _recent(tools: Tools, report: Report, horizon: float, pending: list[Batch]) -> Iterator[Batch]:
-    """The batches that ended and are ours, of those created since `horizon`; what has not ended goes to `pending`.
+def _recent(tools: Tools, report: Report, horizon: float, running: list[Batch]) -> Iterator[Batch]:
+    """The batches that ended and are ours, of those created since `horizon`; see `_ended`.
 
     The rest of the list is left out where it goes from newer to older batches; in any other order it is read whole.
     """
+    return _ended(tools, report, _since(tools.gemini.batches(), horizon), running)
+
+
+def _since(batches: Iterable[Batch], horizon: float) -> Iterator[Batch]:
     earliest, is_ordered, old_in_a_row = float("inf"), True, 0
-    for batch in tools.gemini.batches():
+    for batch in batches:
         created = timestamp(batch.created_at)
         is_ordered &= created is not None and created <= earliest
         earliest = created if created is not None else earliest
-        if created is not None and created < horizon:
-            old_in_a_row += 1
-            if is_ordered and old_in_a_row >= _GROUP:
-                return
+        if created is None or created >= horizon:
+            old_in_a_row = 0
+            yield batch
             continue
-        old_in_a_row = 0
+        old_in_a_row += 1
+        if is_ordered and old_in_a_row >= _GROUP:
+            return
+
+
+def _ended(tools: Tools, report: Report, batches: Iterable[Batch], running: list[Batch]) -> Iterator[Batch]:
+    """The batches that ended and are ours. Those of ours that have not ended are added to `running`."""
+    for batch in batches:
         report.listed += 1
         if parse_batch_id(batch.id) != batch.id:
             report.unreadable += 1
             report.trouble(f"Gemini lists a batch that can't be asked for: {batch.id[:64]!r}.")
-        elif batch.final:
-            report.final += 1
+        elif not batch.final:
             if tools.wants(batch):
-                yield batch
-            else:
-                report.other_names += 1
+                running.append(batch)
         elif tools.wants(batch):
-            pending.append(batch)
+            report.final += 1
+            yield batch
+        else:
+            report.final += 1
+            report.other_names += 1
 
 
 def _is_committed(tools: Tools, report: Report, batch: Batch) -> bool | None:

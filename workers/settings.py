@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
 from typing import Self, TypeVar
 
 from workers.contract import settings as declared
+from workers.contract.redis_address import shown
 from workers.contract.settings import Setting, WrongSetting
 from workers.errors import SettingsError
 from workers.gemini.access import Secret
@@ -64,6 +66,22 @@ class Settings:
             notify_secret=declared.NOTIFY_SECRET.read(environment) if notify_url else None,
             environment=dict(environment),
         )
+
+    def shown(self) -> dict[str, object]:
+        """What is in force, without a secret, for a log."""
+        return {
+            "version": metadata.version("batch-receiver"),
+            "redis": shown(self.redis_url),
+            "queue_prefix": self.queue_prefix,
+            "gemini": self.base_url,
+            "storage": shown(self.storage_url),
+            "outputs": ",".join(sorted(self.outputs)),
+            "display_name": repr(self.display_name),
+            "part_bytes": self.part_bytes,
+            "fanout_concurrency": self.fanout_concurrency or "default",
+            "reconcile_interval_seconds": self.reconcile_interval_seconds,
+            "reconcile_reenable": "on" if self.reconcile_reenable else "off",
+        }
 
 
 def redis_url(environment: Mapping[str, str]) -> str:

@@ -42,17 +42,24 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """A result file at Gemini."""
+    """A result file at Gemini, which has two addresses. `at_second`: the one of the SDK is asked first."""
 
     gemini: Gemini
     file: str
+    at_second: bool = False
+
+    def elsewhere(self) -> "FileSource":
+        """The same file at the other address."""
+        return replace(self, at_second=not self.at_second)
 
     @contextmanager
     def open(self, start: int, known: Identity | None) -> Iterator[Opened]:
         """Open at byte `start` of the file that was `known`; it may begin earlier, or be another file by now."""
         with ExitStack() as stack:
             etag = known.etag if known else None
-            first = stack.enter_context(self.gemini.download(self.file, start, etag))
+            first = stack.enter_context(
+                self.gemini.download(self.file, start, etag, at_second=self.at_second)
+            )
             identity = Identity(self.file, first.length, first.etag)
             yield Opened(identity, first.start, self._follow(first, stack))
 
@@ -78,7 +85,9 @@ class FileSource:
             time.sleep(_RECONNECT_SECONDS * failures)
             download.pace.waited(_RECONNECT_SECONDS * failures)
             start = 0 if download.compressed else at
-            download = stack.enter_context(self.gemini.download(self.file, start, etag, download.pace))
+            download = stack.enter_context(
+                self.gemini.download(self.file, start, etag, download.pace, at_second=self.at_second)
+            )
             same = Identity(None, length, etag).may_be(Identity(None, download.length, download.etag))
             if not same or download.start > at:
                 raise GeminiUnavailable("The result file changed while it was downloaded.")
@@ -91,6 +100,10 @@ class InlineSource:
     """The responses inside the batch's own answer, each made one line: white space between tokens removed."""
 
     elements: Collection[msgspec.Raw]
+
+    def elsewhere(self) -> "InlineSource":
+        """Itself: it came with the batch."""
+        return self
 
     @contextmanager
     def open(self, start: int, known: Identity | None) -> Iterator[Opened]:

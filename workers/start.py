@@ -4,6 +4,7 @@ import logging
 import time
 from contextlib import closing
 
+from workers.bucket import layout
 from workers.bucket.probe import try_bucket
 from workers.errors import BucketUnavailable, KeyRefused, SettingsError, WorkerError
 from workers.gemini.access import Access
@@ -35,10 +36,10 @@ def check(settings: Settings) -> None:
 
 
 def _try_bucket(settings: Settings) -> None:
-    said_at = float("-inf")
+    said_at, folder = float("-inf"), layout.trial(time.time())
     while True:
         try:
-            remarks = try_bucket(settings.storage_url, settings.environment)
+            remarks = try_bucket(settings.storage_url, settings.environment, folder=folder)
         except BucketUnavailable as error:
             if time.monotonic() - said_at >= _SAY_SECONDS:
                 said_at = time.monotonic()

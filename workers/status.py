@@ -13,7 +13,7 @@ from rq.serializers import JSONSerializer
 from workers import contract, parts
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket
-from workers.contract import Queues
+from workers.contract import Queues, elsewhere
 from workers.errors import Incomplete
 from workers.gemini.batches import State
 from workers.summary import Counts, Summary, decode_summary, read_summary
@@ -53,11 +53,19 @@ class Committed(msgspec.Struct, frozen=True):
     warnings: list[str]
 
 
+class OtherPath(msgspec.Struct, frozen=True):
+    """Genuine deliveries of the last two days to another path than the receiver's, and the last one of them."""
+
+    count: int
+    path: str
+    last_at: str
+
+
 class Overview(msgspec.Struct, frozen=True):
     """What `status` says of all batches. `counters` are numbers since Redis was set up.
 
     `committed` are the newest of today and yesterday, `committed_total` is how many there are; `unreadable` are those
-    whose `batch.json` can't be read.
+    whose `batch.json` can't be read. `other_path`: what Gemini delivers and nobody takes.
     """
 
     totals: Totals
@@ -68,6 +76,7 @@ class Overview(msgspec.Struct, frozen=True):
     committed: list[Committed]
     committed_total: int
     unreadable: list[str]
+    other_path: OtherPath | None = None
 
 
 class PartsStatus(msgspec.Struct, frozen=True):
@@ -117,8 +126,16 @@ def overview(queues: Queues, bucket: Bucket, limit: int = 50) -> dict[str, Any]:
             committed=committed,
             committed_total=committed_total,
             unreadable=unreadable,
+            other_path=_other_path(queues),
         )
     )
+
+
+def _other_path(queues: Queues) -> OtherPath | None:
+    noted = elsewhere.read(queues.connection, queues.prefix)
+    if noted is None:
+        return None
+    return OtherPath(noted.count, noted.path, _utc(datetime.fromtimestamp(noted.last_at, UTC)))
 
 
 def batch_status(queues: Queues | None, bucket: Bucket, batch: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket
@@ -18,10 +19,14 @@ class PartSummary(msgspec.Struct, frozen=True):
 
 
 class Counts(msgspec.Struct, frozen=True):
+    """`missing`: requests without a result, `unasked`: results without a request, where the requests are known."""
+
     total: int = 0
     succeeded: int = 0
     failed: int = 0
     invalid: int = 0
+    missing: int | UnsetType = UNSET
+    unasked: int | UnsetType = UNSET
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):

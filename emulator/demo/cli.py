@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from emulator.demo import report as demo_report
-from emulator.demo.jobs import EXAMPLES, Example, submit
+from emulator.demo.jobs import EXAMPLES, Example, submit, write_requests
 from emulator.demo.local_redis import NoRedisServerError, find_redis_server, free_port
 from emulator.demo.processes import Broken, Processes
 from emulator.demo.results import Landed, is_committed, look
@@ -45,8 +45,8 @@ _LOG_LINES = 8
 def demo(*, folder: Path, as_json: bool) -> None:
     """Show the whole flow on this machine, end to end.
 
-    Starts Redis, a local Gemini, the receiver and two workers, submits the Batch API's own examples with the
-    official SDK, and shows where each result landed. Needs no account, no key and no network.
+    Starts Redis, a local Gemini, the receiver and two workers, submits the Batch API's own examples with `submit` and
+    with the official SDK, and shows where each result landed. Needs no account, no key and no network.
 
     Example: batch-receiver demo --folder /tmp/demo-output
     """
@@ -129,10 +129,11 @@ def _play(story: _Story, folder: Path, scratch: Path) -> list[Landed]:
     try:
         gemini = _start(story, processes, folder, scratch)
         story.does("Submitting")
-        batches = _submit_all(gemini, scratch)
-        story.did(f"Submitted {len(batches)} batches with the official SDK; the rest is up to webhooks.")
+        batches = _submit_all(processes, gemini, folder, scratch)
+        story.did(f"Submitted {len(batches)} batches, by `submit` and the SDK; webhooks do the rest.")
         story.does("Waiting for the bucket")
         _wait_for_commits(story, processes, folder, batches)
+        _export(processes, folder, batches)
     finally:
         _stop(story, processes)
     return [look(folder, example, batch) for batch, example in batches.items()]
@@ -194,15 +195,54 @@ def _redis_command(port: int) -> list[str]:
     return [server, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--daemonize", "no"]
 
 
-def _submit_all(gemini: str, scratch: Path) -> dict[str, Example]:
+def _submit_all(processes: Processes, gemini: str, folder: Path, scratch: Path) -> dict[str, Example]:
     """The examples by the id of their batch."""
+    ours = {
+        _submit(processes, example, gemini, folder, scratch): example
+        for example in EXAMPLES
+        if example.by_command
+    }
+    return ours | _submit_with_sdk(gemini, scratch)
+
+
+def _submit(processes: Processes, example: Example, gemini: str, folder: Path, scratch: Path) -> str:
+    """Make a batch of the example with the command `submit`; its id."""
+    path = write_requests(example, scratch)
+    submission = processes.start_product(
+        "submission",
+        *("submit", str(path), "--model", example.model, "--keep-input", "--json"),
+        settings={
+            "GEMINI_API_KEY": _API_KEY,
+            "GOOGLE_GEMINI_BASE_URL": gemini,
+            "STORAGE_URL": folder.resolve().as_uri(),
+        },
+    )
+    processes.wait_for_success(submission)
+    return processes.wait_until_said(submission, r'"batch":"(\w+)"')[1]
+
+
+def _export(processes: Processes, folder: Path, batches: dict[str, Example]) -> None:
+    """Make a table of what `submit` submitted."""
+    for batch, example in batches.items():
+        if example.by_command:
+            bucket = folder.resolve()
+            target = str(bucket / example.table)
+            export = processes.start_product(
+                *("export", "export", batch, "--format", "csv", "-o", target),
+                settings={"STORAGE_URL": bucket.as_uri()},
+            )
+            processes.wait_for_success(export)
+
+
+def _submit_with_sdk(gemini: str, scratch: Path) -> dict[str, Example]:
     genai: Any = importlib.import_module("google.genai")
     for name in [name for name in os.environ if name.startswith(("GOOGLE_", "GEMINI_"))]:
         del os.environ[name]  # the SDK would read the user's own project from them.
     options = {"base_url": gemini, "client_args": {"trust_env": False}}
     with genai.Client(api_key=_API_KEY, http_options=options) as client:
         try:
-            return {submit(client, example, scratch): example for example in EXAMPLES}
+            others = [example for example in EXAMPLES if not example.by_command]
+            return {submit(client, example, scratch): example for example in others}
         except (genai.errors.APIError, httpx.HTTPError) as error:
             raise Broken(f"The local Gemini did not take a batch: {error}.") from None
 

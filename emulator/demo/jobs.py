@@ -24,7 +24,10 @@ class Holds(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A batch to submit: `requests` by key, of which the `failing` ones must end in an error."""
+    """A batch to submit: `requests` by key, of which the `failing` ones must end in an error.
+
+    `by_command`: with `batch-receiver submit`, and `export` makes a table of it.
+    """
 
     display_name: str
     model: str
@@ -32,6 +35,20 @@ class Example:
     requests: Mapping[str, Mapping[str, Any]]
     failing: frozenset[str] = frozenset()
     from_file: bool = False
+    by_command: bool = False
+
+    @property
+    def table(self) -> str:
+        """What `export` makes, in the demo's folder."""
+        return f"{self.display_name}.csv"
+
+
+def write_requests(example: Example, folder: Path) -> Path:
+    """A file of its requests."""
+    path = folder / f"{example.display_name}.jsonl"
+    lines = ({"key": key, "request": request} for key, request in example.requests.items())
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
 
 
 def submit(client: Any, example: Example, folder: Path) -> str:
@@ -54,9 +71,7 @@ def submit(client: Any, example: Example, folder: Path) -> str:
 
 
 def _upload(client: Any, example: Example, folder: Path) -> str:
-    path = folder / f"{example.display_name}.jsonl"
-    lines = ({"key": key, "request": request} for key, request in example.requests.items())
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    path = write_requests(example, folder)
     return str(client.files.upload(file=path, config={"mime_type": "jsonl"}).name)
 
 
@@ -93,6 +108,7 @@ EXAMPLES = (
         },
         failing=frozenset({"request-3"}),
         from_file=True,
+        by_command=True,
     ),
     Example(
         "inlined-requests-job-1",

@@ -47,6 +47,7 @@ def show(out: Console, folder: Path, landed: list[Landed], seconds: float) -> No
                 _show_text(out, each)
                 _show_failure(out, each)
                 _show_manifest(out, each)
+                _show_table(out, folder / each.example.table)
             case Holds.IMAGE:
                 _show_image(out, each)
             case Holds.EMBEDDING:
@@ -93,6 +94,12 @@ def _show_manifest(out: Console, landed: Landed) -> None:
             out.print(Text(line))
     if len(lines) > _FIRST_LINES:
         out.print(f"[dim]and {len(lines) - _FIRST_LINES} more[/]")
+
+
+def _show_table(out: Console, path: Path) -> None:
+    _heading(out, "The same as a table, in the order of the requests", path)
+    lines = path.read_text(encoding="utf-8").splitlines()[:_FIRST_LINES]
+    out.print(Text("\n".join(line if out.is_terminal else line[:76] for line in lines)), overflow="ellipsis")
 
 
 def _show_embedding(out: Console, landed: Landed) -> None:

@@ -24,13 +24,13 @@ from receiver import settings
 from receiver.command_line import CannotStart
 from receiver.errors import ReceiverError, SettingsError
 from receiver.registration.secret_file import ReservedFile, SecretFileError, reserve
-from receiver.registration.subscription import Wanted, still_valid, subscribe
+from receiver.registration.subscription import Wanted, still_valid, subscribe, wrong_with_event
 from workers.contract.kinds import is_https_or_loopback
+from workers.contract.settings import WEBHOOK_PATH
 from workers.gemini.access import Access, Secret
-from workers.gemini.client import Gemini, WorkerError
+from workers.gemini.client import Gemini, KeyRefused, WorkerError
 from workers.gemini.webhooks import BATCH_EVENTS, Webhook, Webhooks
 
-_EVENT = re.compile(r"[a-z_]+\.[a-z_]+")
 _WEBHOOK_ID = re.compile(r"(?:webhooks/)?([A-Za-z0-9][A-Za-z0-9._~-]{0,199})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -65,8 +65,8 @@ def _check_events(
     _context: click.Context, _parameter: click.Parameter, events: tuple[str, ...]
 ) -> tuple[str, ...]:
     for event in events:
-        if not _EVENT.fullmatch(event):
-            raise click.BadParameter(f"{event!r} is no event, such as batch.succeeded.")
+        if problem := wrong_with_event(event):
+            raise click.BadParameter(_plain(problem))
     return tuple(dict.fromkeys(events))
 
 
@@ -75,6 +75,23 @@ def _check_id(_context: click.Context, _parameter: click.Parameter, text: str) -
     if not found:
         raise click.BadParameter("it is no webhook id: `batch-receiver webhooks list` shows them.")
     return found[1]
+
+
+def _compare_path(url: str) -> None:
+    """Warn where the receiver would answer 404, as far as can be told from here: a proxy may change the path."""
+    named = os.environ.get(WEBHOOK_PATH.name, "").strip()
+    served, asked = named or WEBHOOK_PATH.default or "", httpx.URL(url).path
+    if asked != served:
+        known = (
+            f"WEBHOOK_PATH is {served}"
+            if named
+            else f"the receiver's is {served} unless it is told otherwise"
+        )
+        click.echo(
+            f"Warning: the path of the URL is {_plain(asked)}, and {_plain(known)}: set WEBHOOK_PATH={_plain(asked)}"
+            " where `serve` runs, unless a proxy before it changes the path.",
+            err=True,
+        )
 
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -96,7 +113,7 @@ def _gemini() -> Iterator[Webhooks]:
         base_url, key = settings.gemini(os.environ)
         with closing(Gemini(Access(base_url, Secret(key)))) as gemini:
             yield gemini.webhooks
-    except SettingsError as error:
+    except (SettingsError, KeyRefused) as error:
         raise CannotStart(str(error)) from error
     except (ReceiverError, WorkerError) as error:
         raise click.ClickException(str(error)) from error
@@ -137,6 +154,7 @@ def register(
     Example: batch-receiver register --url https://example.com/webhooks/gemini --secret-file secrets/whsec
     """
     with _gemini() as gemini, _reserve(secret_file) as file:
+        _compare_path(url)
         done = subscribe(gemini, Wanted(url, events, name), file.secrets if file else None, rotate=rotate)
         if file:
             _keep(file, done.webhook.id, done.secret, done.held, as_json=as_json)

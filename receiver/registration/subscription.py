@@ -1,8 +1,10 @@
 """What has to be done so that Gemini has one webhook for a URL, and doing it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import Any
 
 from receiver.errors import ReceiverError
@@ -15,6 +17,10 @@ from workers.gemini.webhooks import (
     same_url,
     signs_with,
 )
+
+_OTHER_EVENTS = ("interaction.completed", "interaction.failed", "interaction.cancelled", "video.generated")
+# Of these the documentation names some only in a copy that is newer or older.
+_INTERACTION = re.compile(r"interaction\.[a-z_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,17 @@ def plan(existing: Webhook | None, wanted: Wanted) -> Create | Update | Nothing:
     if wanted.name is not None and existing.name != wanted.name:
         changes["name"] = wanted.name
     return Update(existing, changes) if changes else Nothing(existing)
+
+
+def wrong_with_event(event: str) -> str | None:
+    """A sentence about an event that Gemini can't be asked for; None for one that it can."""
+    if event in {*BATCH_EVENTS, *_OTHER_EVENTS} or _INTERACTION.fullmatch(event):
+        return None
+    if event == "batch.cancelled":
+        return "of a cancelled batch Gemini tells nobody: `work` finds it by itself."
+    alike = get_close_matches(event.lower(), [*BATCH_EVENTS, *_OTHER_EVENTS], 1, 0.7)
+    meant = f" Did you mean {alike[0]}?" if alike else ""
+    return f"{event!r} is no event: there are {', '.join(BATCH_EVENTS)}, interaction.… and video.generated.{meant}"
 
 
 def still_valid(secrets: Sequence[Secret], listed: Sequence[Webhook], now: datetime) -> list[Secret]:

@@ -18,7 +18,8 @@ import redis
 from emulator.demo.local_redis import local_redis
 from tests.chaos.batches import Planned
 from tests.chaos.report import Report, count_files, differences
-from tests.chaos.schedule import OF_PROCESSES, SLOW_TO_HEAL, Fault, Schedule, plan
+from tests.chaos.schedule import OF_PROCESSES, OF_STORES, SLOW_TO_HEAL, Fault, Schedule, plan
+from tests.chaos.storage import CALM, DISTURBED
 from tests.chaos.world import World, world
 from workers.contract import Announcement, Queues, Trigger
 
@@ -26,11 +27,18 @@ from workers.contract import Announcement, Queues, Trigger
 _DISTURBED_SHARE = 0.45
 # A killed worker's job is taken up after 20 to 50 seconds, on an idle machine.
 _SETTLE_AT_LEAST_SECONDS = 120.0
-_CALM_SECONDS = 90.0
+_CALM_SECONDS, _CALM_SECONDS_A_BATCH = 60.0, 0.5
 
 
 def run(
-    seed: int, batches: int, seconds: float, kinds: Sequence[Fault], folder: Path, *, skew: int
+    seed: int,
+    batches: int,
+    seconds: float,
+    kinds: Sequence[Fault],
+    folder: Path,
+    *,
+    skew: int,
+    in_a_store: bool,
 ) -> Report:
     """One run, with everything it needs below `folder`."""
     schedule = plan(seed, batches, seconds * _DISTURBED_SHARE, kinds=kinds)
@@ -41,7 +49,7 @@ def run(
         tellings=dict(sorted(Counter(str(batch.telling) for batch in schedule.batches).items())),
     )
     begun = time.monotonic()
-    with world(folder, skew) as here:
+    with world(folder, skew, in_a_store=in_a_store) as here:
         report.memory = _disturb(here, schedule)
         here.calm_down()
         disturbed = time.monotonic()
@@ -59,10 +67,11 @@ def run(
         report.logged = here.logged()
         report.restarts = dict(here.restarts)
         calm = time.monotonic()
-        report.wrong += _in_peace(here, schedule.batches, folder / "calm")
+        report.wrong += _in_peace(here, schedule.batches)
         report.seconds["calm run"] = round(time.monotonic() - calm, 1)
-        report.wrong += differences(here.bucket, folder / "calm")
-        report.files = count_files(here.bucket)
+        found = here.storage.copied(DISTURBED)
+        report.wrong += differences(found, here.storage.copied(CALM))
+        report.files = count_files(found)
     report.seconds["in all"] = round(time.monotonic() - begun, 1)
     return report
 
@@ -90,13 +99,13 @@ def _settle(here: World, batches: list[Planned], seconds: float) -> str | None:
     return None
 
 
-def _in_peace(here: World, batches: list[Planned], bucket: Path) -> list[str]:
+def _in_peace(here: World, batches: list[Planned]) -> list[str]:
     """The same batches by one pool that nobody disturbs."""
-    with local_redis(bucket.with_name("calm-redis")) as url:
+    with local_redis(here.folder / "calm-redis") as url:
         with redis.Redis.from_url(url) as client:
             Queues(client).announce([Announcement(batch.id, Trigger.REPLAY) for batch in batches])
-        process = here.run("calm", ["work", "--workers", "2", "--burst"], here.environment(bucket, url))
-        status = process.wait(_CALM_SECONDS)
+        process = here.run("calm", ["work", "--workers", "2", "--burst"], here.environment(CALM, url))
+        status = process.wait(_CALM_SECONDS + _CALM_SECONDS_A_BATCH * len(batches))
     return [f"the calm run ended with {status}"] if status else []
 
 
@@ -111,15 +120,32 @@ def main() -> int:
     options.add_argument(
         "--soak", action="store_true", help="only faults that leave long-lived processes alive"
     )
+    options.add_argument(
+        "--storage",
+        choices=["folder", "s3"],
+        default="folder",
+        help="s3: SeaweedFS, which gets its own faults",
+    )
     options.add_argument("--skew", type=int, default=1, help="seconds by which one pool's clock is ahead")
     options.add_argument("--json", type=Path, help="also write the report there")
     options.add_argument("--keep", type=Path, help="a new folder for logs and buckets, which then stay")
     chosen = options.parse_args()
     spared = OF_PROCESSES - {Fault.HORSE_KILLED} if chosen.soak else SLOW_TO_HEAL if chosen.brief else set()
+    in_a_store = chosen.storage == "s3"
+    if not in_a_store:
+        spared = spared | OF_STORES
     kinds = [fault for fault in Fault if fault not in spared]
     with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
         folder = chosen.keep or Path(temporary)
-        report = run(chosen.seed, chosen.batches, chosen.seconds, kinds, folder.resolve(), skew=chosen.skew)
+        report = run(
+            chosen.seed,
+            chosen.batches,
+            chosen.seconds,
+            kinds,
+            folder.resolve(),
+            skew=chosen.skew,
+            in_a_store=in_a_store,
+        )
     if chosen.json:
         chosen.json.write_text(report.to_json() + "\n")
     click.echo(report.to_text())

@@ -32,6 +32,9 @@ class Fault(StrEnum):
     LATE_OUTPUT = "output late"
     DUPLICATE = "delivery duplicated"
     SLOW_DELIVERY = "delivery slow"
+    STORE_KILLED = "store killed"
+    STORE_FULL = "store's disk full"
+    STORE_CUT = "store's connections cut"
 
 
 # These may take RQ's scheduler with them, whose lock outlives it by a minute: so long a pause between two tries may be.
@@ -44,6 +47,7 @@ SLOW_TO_HEAL = frozenset(
         Fault.REDIS_RESTARTED,
     }
 )
+OF_STORES = frozenset({Fault.STORE_KILLED, Fault.STORE_FULL, Fault.STORE_CUT})
 OF_PROCESSES = frozenset(list(Fault)[: list(Fault).index(Fault.CUT)])
 
 _WEIGHTS = {
@@ -65,6 +69,9 @@ _WEIGHTS = {
     Fault.LATE_OUTPUT: 5,
     Fault.DUPLICATE: 6,
     Fault.SLOW_DELIVERY: 4,
+    Fault.STORE_KILLED: 2,
+    Fault.STORE_FULL: 2,
+    Fault.STORE_CUT: 8,
 }
 
 

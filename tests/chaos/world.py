@@ -15,7 +15,8 @@ import redis
 from emulator.demo.local_redis import free_port
 from tests.chaos.batches import PART_BYTES, Planned, Telling
 from tests.chaos.processes import Crew, RedisServer, crew, kill, resident, still_running
-from tests.chaos.schedule import OF_PROCESSES, End, Event, Fault, Strike, Submit
+from tests.chaos.schedule import OF_PROCESSES, OF_STORES, End, Event, Fault, Strike, Submit
+from tests.chaos.storage import DISTURBED, InFolder, Storage, in_store
 from tests.support.clock import ahead
 from tests.support.gemini import Gemini
 from tests.support.processes import Process
@@ -34,11 +35,12 @@ _LOGGED = ("retry", "handed_back", "orphan_requeued", "failed", "committed", "in
 class World:
     """Gemini outlives all faults; everything else may be killed. Close it in any case."""
 
-    def __init__(self, folder: Path, skew: int) -> None:
+    def __init__(self, folder: Path, storage: Storage, skew: int) -> None:
         """`skew`: seconds by which the second pool's clock is ahead."""
         self.folder = folder
         self._skew = skew
-        self.bucket = folder / "bucket"
+        self.storage = storage
+        self._bucket = storage.bucket(DISTURBED)
         self.struck: Counter[Fault] = Counter()
         self.missed: Counter[Fault] = Counter()
         self.restarts: Counter[str] = Counter()
@@ -74,6 +76,8 @@ class World:
                 self._gemini.change(batch.id, batch.state, announce=True)
             case Strike(fault=fault) if fault in OF_PROCESSES:
                 (self.struck if self._strike_process(event) else self.missed)[fault] += 1
+            case Strike(fault=fault, force=force) if fault in OF_STORES:
+                (self.struck if self.storage.strike(fault, force) else self.missed)[fault] += 1
             case Strike():
                 self._ask_for_trouble(event)
         self._revive()
@@ -84,6 +88,7 @@ class World:
             fault = _asked_for(each)
             (self.struck if each["struck"] else self.missed)[fault] += each["struck"] or 1
         self._gemini.clear_faults()
+        self.struck[Fault.STORE_CUT] = self.storage.calm_down()
         self._revive()
 
     def unsettled(self, batches: list[Planned]) -> str | None:
@@ -95,9 +100,8 @@ class World:
         waiting = [each.id for each in batches if not self._is_final(each)]
         if waiting:
             return f"{len(waiting)} batches are not committed: {', '.join(waiting[:5])}"
-        for leftover in ("_work", ".staging"):
-            if (self.bucket / leftover).exists():
-                return f"{leftover} is still there"
+        if leftover := self.storage.left_over():
+            return f"{leftover} is still there"
         left = self.left_in_redis()
         return f"Redis still holds {', '.join(left[:5])}" if left else None
 
@@ -126,12 +130,13 @@ class World:
         self._redis.end(signal.SIGTERM)
         return wrong
 
-    def environment(self, bucket: Path, redis_url: str) -> dict[str, str]:
+    def environment(self, bucket: str, redis_url: str) -> dict[str, str]:
         """What workers run with, for the disturbed and the calm run alike."""
         return {
             **self._gemini.env,
+            **self.storage.env,
             "REDIS_URL": redis_url,
-            "STORAGE_URL": bucket.as_uri(),
+            "STORAGE_URL": self.storage.url(bucket),
             "PART_BYTES": str(PART_BYTES),
         }
 
@@ -176,12 +181,12 @@ class World:
         self.run("serve", ["serve", "--port", port], env).wait_for_output("listening on")
 
     def _work(self, pool: str) -> None:
-        env = self.environment(self.bucket, self._redis.url)
+        env = self.environment(DISTURBED, self._redis.url)
         env["RECONCILE_INTERVAL_SECONDS"] = str(RECONCILE_SECONDS)
         if pool != POOLS[0]:
             env |= ahead(self._skew, self.folder)
         started = self.run(pool, ["work", "--workers", str(WORKERS_A_POOL)], env)
-        started.wait_for_output("event=started")
+        started.wait_for_output("event=started", seconds=60)
 
     def _revive(self) -> None:
         """As a supervisor does with what ended by itself."""
@@ -224,11 +229,8 @@ class World:
         )
 
     def _is_final(self, batch: Planned) -> bool:
-        try:
-            summary = json.loads((self.bucket / batch.id / "batch.json").read_bytes())
-        except (OSError, ValueError):
-            return False
-        return bool(summary["state"] == batch.state.lower())
+        summary = self._bucket.get(f"{batch.id}/batch.json")
+        return summary is not None and bool(json.loads(summary)["state"] == batch.state.lower())
 
     def _strike_process(self, strike: Strike) -> bool:
         name = POOLS[int(strike.force * len(POOLS))]
@@ -321,11 +323,11 @@ def _may_be_of_reconcile(key: str) -> bool:
 
 
 @contextlib.contextmanager
-def world(folder: Path, skew: int) -> Iterator[World]:
+def world(folder: Path, skew: int, *, in_a_store: bool) -> Iterator[World]:
     """A world that runs, and of which nothing runs afterwards."""
-    made = World(folder, skew)
-    try:
+    with contextlib.ExitStack() as stack:
+        storage = stack.enter_context(in_store(folder)) if in_a_store else InFolder(folder)
+        made = World(folder, storage, skew)
+        stack.callback(made.close)
         made.start()
         yield made
-    finally:
-        made.close()

@@ -8,7 +8,7 @@ import random
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import click
@@ -17,30 +17,33 @@ from emulator.demo.local_redis import local_redis
 from tests.crash.harness import WAYS, Story, World
 from tests.crash.kinds import KINDS
 from tests.support.gemini import Gemini
+from tests.support.s3 import s3_server
 from workers.errors import WorkerError
 
 
 @contextmanager
-def world(folder: Path) -> Iterator[World]:
-    """A Redis and a local Gemini, until the block ends."""
-    with local_redis(folder) as redis_url:
-        gemini = Gemini(folder / "gemini.log")
-        try:
-            yield World(gemini, redis_url, folder)
-        finally:
-            gemini.close()
+def world(folder: Path, *, in_a_store: bool = False) -> Iterator[World]:
+    """A Redis, a local Gemini and, if wanted, a store, until the block ends."""
+    with ExitStack() as stack:
+        redis_url = stack.enter_context(local_redis(folder))
+        gemini = stack.enter_context(closing(Gemini(folder / "gemini.log")))
+        store = None
+        if in_a_store:
+            (folder / "store").mkdir()
+            store = stack.enter_context(s3_server(folder / "store"))
+        yield World(gemini, redis_url, folder, store)
 
 
 def run(
     here: World, name: str, way: str, points: int | None, chooser: random.Random
 ) -> tuple[int, list[str]]:
     """Run one kind in one way at all points, or at so many of them; how many, and what went wrong."""
-    calm = Story(here, KINDS[name], here.bucket(f"{name} calm"))
+    calm = Story(here, KINDS[name], here.url(f"{name} calm"))
     calls = calm.count()
     calm.meanwhile()
     calm.put_right()
     expected = calm.stored()
-    story = Story(here, KINDS[name], here.bucket(f"{name} {way}"))
+    story = Story(here, KINDS[name], here.url(f"{name} {way}"))
     numbers = list(range(1, len(calls) + 1))
     if points is not None and points < len(numbers):
         numbers = sorted(chooser.sample(numbers, points))
@@ -63,10 +66,20 @@ def run(
 @click.option("--way", "ways", multiple=True, type=click.Choice(list(WAYS)), help="Only these ways.")
 @click.option("--sample", type=click.IntRange(1), help="So many points of each kind and way, not all.")
 @click.option("--seed", default=1, show_default=True, type=int, help="Which points.")
-def main(kinds: tuple[str, ...], ways: tuple[str, ...], sample: int | None, seed: int) -> None:
+@click.option(
+    "--storage",
+    default="folder",
+    show_default=True,
+    type=click.Choice(["folder", "s3"]),
+    help="s3: SeaweedFS, and each request to it is a point.",
+)
+def main(kinds: tuple[str, ...], ways: tuple[str, ...], sample: int | None, seed: int, storage: str) -> None:
     chooser = random.Random(seed)
     total = wrong = 0
-    with tempfile.TemporaryDirectory(prefix="crash-") as folder, world(Path(folder)) as here:
+    with (
+        tempfile.TemporaryDirectory(prefix="crash-") as folder,
+        world(Path(folder), in_a_store=storage == "s3") as here,
+    ):
         for name in kinds or KINDS:
             for way in ways or WAYS:
                 begun = time.monotonic()

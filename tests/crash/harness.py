@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,18 @@ from rq.job import JobStatus
 from rq.serializers import JSONSerializer
 from rq.worker import WorkerStatus
 
+from tests.crash.apart import apart
 from tests.crash.kinds import BATCH, PART_BYTES, Change, Here, Kind
 from tests.crash.ticking import TickingBucket, Ticks, leave
 from tests.support.deployment import contents
 from tests.support.gemini import Gemini
-from workers import jobs, reconcile
+from tests.support.s3 import S3
+from workers import jobs, reconcile, status
+from workers.bucket.opening import open_bucket
+from workers.bucket.protocol import Bucket
 from workers.contract import Announcement, Queues, Trigger
 from workers.settings import Settings
+from workers.verify.findings import Kind as FindingKind
 from workers.verify.verification import verify
 from workers.worker import BatchWorker, OwnJob, OwnQueue, requeue_orphans
 
@@ -53,14 +59,24 @@ class InProcess(BatchWorker):
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A Redis and a local Gemini that are ours alone, and a folder for buckets."""
+    """A Redis and a local Gemini that are ours alone, and a folder or a store for buckets."""
 
     gemini: Gemini
     redis_url: str
     folder: Path
+    store: S3 | None = None
 
-    def bucket(self, name: str) -> Path:
-        return self.folder / name.replace(" ", "-")
+    def url(self, name: str) -> str:
+        """Of a bucket of its own."""
+        name = name.replace(" ", "-")
+        return f"{self.store.url}/{name}" if self.store else (self.folder / name).as_uri()
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What workers run with, but for the bucket."""
+        store = self.store.env if self.store else {}
+        # One thread that puts, so that the calls come in the same order each time.
+        return {**self.gemini.env, **store, "REDIS_URL": self.redis_url, "FANOUT_CONCURRENCY": "1"}
 
 
 @dataclass(slots=True)
@@ -69,12 +85,12 @@ class Story:
 
     world: World
     kind: Kind
-    bucket: Path
+    url: str
     has_changed: bool = False
 
     def begin(self) -> None:
         """As it is before any worker looks: announced, in an empty Redis and an empty bucket."""
-        shutil.rmtree(self.bucket, ignore_errors=True)
+        apart(self._empty)
         self.has_changed = False
         with Redis.from_url(self.world.redis_url) as redis:
             redis.flushall()
@@ -140,18 +156,22 @@ class Story:
                 self.in_a_child(None)
             else:
                 raise AssertionError(f"still at work after {_ROUNDS} rounds: {_left_in(redis)}")
-            logging.getLogger("workers").setLevel(logging.CRITICAL)
-            tools = jobs.prepare(self._settings())
-            try:
-                if reconcile.reconcile(tools, queues, reenable=False).enqueued:
-                    self.in_a_child(None)
-                    reconcile.reconcile(tools, queues, reenable=False)
-            finally:
-                tools.gemini.close()
+            if apart(self._reconcile):
+                self.in_a_child(None)
+                apart(self._reconcile)
 
     def stored(self) -> dict[str, bytes]:
         """Every object, and what stands in it but for times."""
-        return {name: _TIMES.sub(b"", data) for name, data in contents(self.bucket, but_times=False).items()}
+        return {name: _TIMES.sub(b"", data) for name, data in apart(self._contents).items()}
+
+    def halfway(self) -> None:
+        """A worker has just been killed: the batch is whole, or it is visibly not done.
+
+        Raises:
+            AssertionError: neither.
+        """
+        if self.kind.change is None and (found := apart(self._halfway)):
+            raise AssertionError(f"halfway: {found}")
 
     def trouble(self, expected: dict[str, bytes]) -> list[str]:
         """What is not as it should be."""
@@ -165,18 +185,49 @@ class Story:
             for name in sorted(expected.keys() & there.keys())
             if there[name] != expected[name]
         ]
-        tools = jobs.prepare(self._settings())
-        tools.gemini.close()
-        report = verify(tools.bucket, BATCH)
-        ended = (report.summary.state, report.summary.counts.total) if report.summary else None
-        if ended != self.kind.ends:
-            found.append(f"ended as {ended} instead of {self.kind.ends}")
-        found += [f"{kind}: {count}" for kind, count in report.findings.counts.items()]
-        return found
+        return found + apart(self._unlike_its_end)
 
     def _happens(self, change: Change) -> None:
+        def happens() -> None:
+            with Redis.from_url(self.world.redis_url) as redis:
+                change(Here(self.world.gemini, self._open(), redis))
+
+        apart(happens)
+
+    def _open(self) -> Bucket:
+        return open_bucket(self.url, self.world.env)
+
+    def _empty(self) -> None:
+        if self.world.store:
+            self._open().delete([name for name, _ in self._open().list("")])
+        else:
+            shutil.rmtree(self.url.removeprefix("file://"), ignore_errors=True)
+
+    def _contents(self) -> dict[str, bytes]:
+        if self.world.store:
+            return {name: self._open().get(name) or b"" for name, _ in self._open().list("")}
+        return contents(Path(self.url.removeprefix("file://")), but_times=False)
+
+    def _reconcile(self) -> int:
+        """How many batches it enqueued."""
+        logging.getLogger("workers").setLevel(logging.CRITICAL)
+        tools = jobs.prepare(self._settings())
+        with Redis.from_url(self.world.redis_url) as redis, closing(tools.gemini):
+            return reconcile.reconcile(tools, Queues(redis), reenable=False).enqueued
+
+    def _halfway(self) -> str:
+        report = verify(self._open(), BATCH)
+        if report.summary:
+            return ", ".join(kind for kind in report.findings.counts if kind is not FindingKind.LEFT_OVER)
         with Redis.from_url(self.world.redis_url) as redis:
-            change(Here(self.world.gemini, self.bucket, redis))
+            state = status.batch_status(Queues(redis), self._open(), BATCH)["state"]
+        return "" if state in {"waiting", "running"} else f"no batch.json, and it is {state}"
+
+    def _unlike_its_end(self) -> list[str]:
+        report = verify(self._open(), BATCH)
+        ended = (report.summary.state, report.summary.counts.total) if report.summary else None
+        found = [f"ended as {ended} instead of {self.kind.ends}"] if ended != self.kind.ends else []
+        return found + [f"{kind}: {count}" for kind, count in report.findings.counts.items()]
 
     def _announce(self) -> None:
         with Redis.from_url(self.world.redis_url) as redis:
@@ -185,9 +236,8 @@ class Story:
     def _settings(self) -> Settings:
         return Settings.load(
             {
-                **self.world.gemini.env,
-                "REDIS_URL": self.world.redis_url,
-                "STORAGE_URL": self.bucket.as_uri(),
+                **self.world.env,
+                "STORAGE_URL": self.url,
                 "PART_BYTES": str(PART_BYTES),
                 "OUTPUTS": (self.kind.outputs_at_last if self.has_changed else None) or self.kind.outputs,
             }
@@ -250,6 +300,7 @@ def killed(story: Story, at: int) -> None:
     """A worker is killed before its n-th call, and others go on."""
     story.begin()
     story.in_a_child(at)
+    story.halfway()
     story.meanwhile()
     story.put_right()
 

@@ -2,16 +2,16 @@
 
 import base64
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from redis import Redis
 
 from tests.support.deployment import result_line
 from tests.support.gemini import Gemini
+from workers.bucket import layout
+from workers.bucket.protocol import Bucket
 
 BATCH = "crash"
 PART_BYTES = 1500
@@ -24,10 +24,10 @@ _MANY = b"".join(result_line(f"k{n % 13}", "x" * 200) for n in range(15))
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """What a change may change: the local Gemini, the bucket's folder, and Redis."""
+    """What a change may change: the local Gemini, the bucket, and Redis."""
 
     gemini: Gemini
-    bucket: Path
+    bucket: Bucket
     redis: Redis
 
 
@@ -88,19 +88,18 @@ def _failed_without_output(here: Here) -> None:
 
 
 def _gone_once_it_is_whole(here: Here) -> None:
-    if (here.bucket / "_work" / BATCH / "split.json").exists() or (
-        here.bucket / BATCH / "batch.json"
-    ).exists():
+    if any(here.bucket.get(name) is not None for name in (layout.split(BATCH), layout.summary(BATCH))):
         here.gemini.expire_output(BATCH)
         here.gemini.http.delete(f"/v1beta/batches/{BATCH}")
 
 
 def _bucket_lost(here: Here) -> None:
-    shutil.rmtree(here.bucket)
+    for name, _ in list(here.bucket.list("")):
+        here.bucket.delete_tree(name.partition("/")[0])
 
 
 def _note_of_another_version(here: Here) -> None:
-    (here.bucket / "_work" / BATCH / "plan.json").write_bytes(b'{"version": 7, "name": "crash"}')
+    here.bucket.put(layout.plan(BATCH), b'{"version": 7, "name": "crash"}', layout.JSON)
 
 
 def _asked_to_wait(here: Here) -> None:
@@ -112,8 +111,7 @@ def _beside_an_unreadable_one(here: Here) -> None:
     """And never announced: `reconcile` has to find it."""
     _put(_ONE)(here)
     here.gemini.put_batch(_ONE, batch_id="neighbour", state="FAILED")
-    (here.bucket / "neighbour").mkdir(parents=True, exist_ok=True)
-    (here.bucket / "neighbour" / "batch.json").write_bytes(b"")
+    here.bucket.put(layout.summary("neighbour"), b"", layout.JSON)
     here.redis.flushall()
 
 

@@ -1,4 +1,4 @@
-"""Something that happens at the n-th call to the bucket, to Redis or to Gemini, wherever that is."""
+"""Something that happens at the n-th call to the bucket, to a store, to Redis or to Gemini, wherever that is."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import obstore
 from redis.connection import AbstractConnection
 
 
@@ -23,7 +24,7 @@ class Ticks:
             self._then()
 
     def everywhere(self) -> None:
-        """From now on and for ever in this process: what goes to Redis and to Gemini counts."""
+        """From now on and for ever in this process: what goes to Redis, to Gemini and to a store counts."""
         to_redis, to_gemini = AbstractConnection.send_packed_command, httpx.Client.send
 
         def send_packed_command(connection: Any, *args: Any, **kwargs: Any) -> Any:
@@ -36,6 +37,15 @@ class Ticks:
 
         for owner, function in ((AbstractConnection, send_packed_command), (httpx.Client, send)):
             setattr(owner, function.__name__, function)
+        for name in ("get", "head", "list", "put", "copy", "delete"):
+            setattr(obstore, name, self._counted(f"store.{name}", getattr(obstore, name)))
+
+    def _counted(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.tick(name)
+            return call(*args, **kwargs)
+
+        return counted
 
 
 class TickingBucket:

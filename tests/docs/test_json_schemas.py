@@ -116,7 +116,8 @@ def test_what_status_replay_and_reconcile_say_keeps_them(deployment: Deployment)
     keeps("status", say(env, "status"))
     keeps("status-batch", say(env, "status", "unknown"))
     batch = deployment.gemini.put_batch(b"".join(LINES), user_metadata={"a": [1]})
-    keeps("replay", say(env, "replay", batch), say(env, "replay", batch), say(env, "replay", "nobodys"))
+    replayed = [say(env, "replay", *more) for more in ([batch], [batch], ["nobodys", "--force"])]
+    keeps("replay", *replayed)
     keeps("status-batch", say(env, "status", batch))
 
     deployment.run("work", "--burst", PART_BYTES="500")

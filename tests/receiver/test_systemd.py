@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -221,3 +222,19 @@ def test_a_sigterm_between_the_start_and_the_first_request_is_not_lost(
     process = start_process("serve", env=env)
     process.wait_for_output("event=started")
     assert process.stop() == 0
+
+
+def test_connections_that_nobody_has_accepted_yet_at_sigterm_are_answered(receiver: Receiver) -> None:
+    body = event()
+    head = [f"POST {PATH} HTTP/1.1", "host: x", f"content-length: {len(body)}"]
+    head += [f"{name}: {value}" for name, value in signed(body).items()]
+    request = "\r\n".join([*head, "", ""]).encode() + body
+    receiver.process.signal(signal.SIGSTOP)  # As a machine that is busy with others.
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(receiver.connection()) for _ in range(20)]
+        for connection in waiting:
+            connection.sendall(request)
+        receiver.process.signal(signal.SIGTERM)
+        receiver.process.signal(signal.SIGCONT)
+        assert [read_answer(connection).status for connection in waiting] == [200] * 20
+    assert receiver.process.wait() == 0

@@ -6,14 +6,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-import obstore
+import boto3
 import pytest
-from obstore.exceptions import BaseError
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 from obstore.store import S3Store
 
 from emulator.demo.local_redis import free_port
@@ -64,41 +65,75 @@ class S3:
         )
 
 
+class Weed:
+    """The server's process, which may be killed and started again with its ports and what it has stored."""
+
+    def __init__(self, folder: Path, s3: S3) -> None:
+        """`folder`: for its files, an existing one. Raises `RuntimeError` where it does not start."""
+        self.s3 = s3
+        self._folder = folder
+        self.log = folder / "weed.log"
+        self._command = _command(folder, s3)
+        self.start()
+
+    def start(self) -> None:
+        """Returns once it stores what it is given."""
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=self._folder,
+                env={"PATH": os.environ["PATH"], "HOME": str(self._folder)},
+            )
+        try:
+            _wait(self._process, self.s3, self.log)
+        except BaseException:
+            self.kill()
+            raise
+
+    def revive(self) -> None:
+        """Returns once it stores again what it is given; started anew where it has ended."""
+        if self._process.poll() is None:
+            _wait(self._process, self.s3, self.log)
+        else:
+            self.start()
+
+    def kill(self) -> None:
+        """Its orderly end takes 15 s, and nobody needs that."""
+        self._process.kill()
+        self._process.wait()
+
+
 @contextmanager
 def s3_server(folder: Path) -> Iterator[S3]:
     """A server with its files below `folder`; it ends with the block."""
-    server, process = _started(folder)
+    with weed_server(folder) as weed:
+        yield weed.s3
+
+
+@contextmanager
+def weed_server(folder: Path) -> Iterator[Weed]:
+    """The same, for those who kill it."""
+    weed = _started(folder)
     try:
-        yield server
+        yield weed
     finally:
-        _end(process)
+        weed.kill()
 
 
-def _started(folder: Path) -> tuple[S3, subprocess.Popen[bytes]]:
+def _started(folder: Path) -> Weed:
     """Tried anew with other ports: a free one may be taken, by weed's own connections too, before weed listens."""
     for attempt in range(_ATTEMPTS):
         files = folder / f"weed-{attempt}"
         files.mkdir()
-        server = S3(endpoint=f"http://127.0.0.1:{free_port()}")
-        process = _start(files, server)
         try:
-            _wait(process, server, files / "weed.log")
+            return Weed(files, S3(endpoint=f"http://127.0.0.1:{free_port()}"))
         except RuntimeError:
-            _end(process)
             if attempt + 1 == _ATTEMPTS:
                 raise
-        except BaseException:
-            _end(process)
-            raise
-        else:
-            return server, process
     raise AssertionError
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Its orderly end takes 15 s, and nobody needs the data."""
-    process.kill()
-    process.wait()
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +142,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
         yield server
 
 
-def _start(folder: Path, server: S3) -> subprocess.Popen[bytes]:
+def _command(folder: Path, server: S3) -> list[str]:
     identity = {
         "name": "tests",
         "credentials": [{"accessKey": server.access_key, "secretKey": server.secret_key}],
@@ -139,29 +174,30 @@ def _start(folder: Path, server: S3) -> subprocess.Popen[bytes]:
         "s3.iam": "false",
         "s3.localSocket": folder / "s3.sock",
     }
-    weed = Path(sys.executable).with_name("weed")
-    with (folder / "weed.log").open("wb") as log:
-        return subprocess.Popen(
-            [weed, "-logtostderr", "server", *(f"-{name}={value}" for name, value in options.items())],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=folder,
-            env={"PATH": os.environ["PATH"], "HOME": str(folder)},
-        )
+    weed = str(Path(sys.executable).with_name("weed"))
+    return [weed, "-logtostderr", "server", *(f"-{name}={value}" for name, value in options.items())]
 
 
 def _wait(process: subprocess.Popen[bytes], server: S3, log: Path) -> None:
-    """Wait until the first object is stored, which creates the bucket."""
-    store = server.raw_store()
+    """Wait until the first object is stored, which creates the bucket. By boto3: whoever starts it may want to fork."""
+    once = Config(retries={"max_attempts": 0}, connect_timeout=5, read_timeout=10)
+    client = boto3.client(
+        "s3",
+        endpoint_url=server.endpoint,
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+        region_name="us-east-1",
+        config=once,
+    )
     deadline = time.monotonic() + _START_SECONDS
-    while True:
-        try:
-            obstore.put(store, "started", b"yes")
-        except BaseError as error:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the S3 server did not start: {log.read_text()[-2000:]}") from error
-            time.sleep(0.05)
-        else:
-            obstore.delete(store, "started")
-            return
+    with closing(client):
+        while True:
+            try:
+                client.put_object(Bucket=server.bucket, Key="started", Body=b"yes")
+            except (BotoCoreError, ClientError) as error:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"the S3 server did not start: {log.read_text()[-2000:]}") from error
+                time.sleep(0.05)
+            else:
+                client.delete_object(Bucket=server.bucket, Key="started")
+                return

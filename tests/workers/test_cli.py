@@ -108,6 +108,7 @@ def test_a_redis_that_does_not_answer_is_named(tmp_path: Path, arguments: list[s
 
 def test_redis_may_listen_on_a_socket_file(deployment: Deployment, tmp_path: Path) -> None:
     socket = tmp_path / "redis.sock"
+    deployment.gemini.put_batch(result_line("a"), batch_id="abc")
     server = start_redis(tmp_path / "redis", free_port(), "--unixsocket", str(socket))
     try:
         ended = deployment.run("replay", "abc", REDIS_URL=f"unix://{socket}")
@@ -148,7 +149,6 @@ def test_processing_prints_the_summary_as_json_and_does_nothing_twice(deployment
         ("missing", "can't read the batch"),
         ("running", "the batch is running"),
         ("gone", "is gone"),
-        ("refused", "GEMINI_API_KEY"),
         ("unavailable", "503"),
         ("elsewhere", "BATCH_DISPLAY_NAME"),
     ],
@@ -165,8 +165,6 @@ def test_a_batch_that_can_not_be_processed_is_one_sentence_and_exit_code_1(
             deployment.gemini.change(batch, "RUNNING")
         case "gone":
             deployment.gemini.expire_output(batch)
-        case "refused":
-            deployment.gemini.fault("status", batch, value=401)
         case "unavailable":
             deployment.gemini.fault("status", batch, value=503)
         case _:
@@ -181,7 +179,40 @@ def test_a_batch_that_can_not_be_processed_is_one_sentence_and_exit_code_1(
     assert not (deployment.batch_folder(batch) / "batch.json").exists()
 
 
+@pytest.mark.parametrize("arguments", [["process", "abc"], ["reconcile"], ["webhooks", "list"], ["work"]])
+def test_a_refused_key_has_the_same_exit_code_in_every_command(
+    deployment: Deployment, arguments: list[str]
+) -> None:
+    ended = deployment.run(*arguments, GEMINI_API_KEY="another-key")
+
+    assert ended.returncode == 2
+    assert "Gemini refused the API key (400), check GEMINI_API_KEY" in sentences(ended.output)[-1]
+
+
+def test_a_batch_that_nobody_knows_is_not_replayed_unless_that_is_meant(
+    deployment: Deployment, redis_client: Redis
+) -> None:
+    refused = deployment.run("replay", "mispselt")
+    assert (refused.returncode, "may be misspelt" in refused.output) == (1, True)
+    assert redis_client.keys() == []
+
+    assert deployment.run("replay", "mispselt", "--force").output == "mispselt is enqueued.\n"
+    assert deployment.run("replay", "mispselt").output == "mispselt waits or runs already.\n"
+    assert len(deployment.gemini.requests("/batches/mispselt")) == 1
+
+
+@pytest.mark.parametrize("why", ["away", "no key", "refused"])
+def test_a_batch_is_replayed_where_gemini_can_not_be_asked(deployment: Deployment, why: str) -> None:
+    settings = {
+        "away": {"GOOGLE_GEMINI_BASE_URL": "http://127.0.0.1:1"},
+        "no key": {"GEMINI_API_KEY": ""},
+        "refused": {"GEMINI_API_KEY": "another-key"},
+    }
+    assert deployment.run("replay", "abc", **settings[why]).output == "abc is enqueued.\n"
+
+
 def test_a_replay_enqueues_a_batch_once(deployment: Deployment, redis_client: Redis) -> None:
+    deployment.gemini.put_batch(result_line("a"), batch_id="abc")
     first, second = deployment.run("replay", "batches/abc"), deployment.run("replay", "abc", "--json")
 
     assert (first.returncode, first.output) == (0, "abc is enqueued.\n")
@@ -217,7 +248,7 @@ def test_the_status_of_an_unknown_batch_is_a_failure_with_its_document(deploymen
 def test_the_status_of_everything_is_shown_and_printed_as_json(deployment: Deployment) -> None:
     batch = deployment.gemini.put_batch(result_line("a"))
     deployment.run("process", batch)
-    deployment.run("replay", "abc")
+    deployment.run("replay", "abc", "--force")
 
     shown, document = deployment.run("status"), deployment.run("status", "--json")
 

@@ -112,3 +112,38 @@ def test_a_retry_overdue_by_two_minutes_is_red(
 def test_a_redis_that_is_away_is_red(bucket: Bucket) -> None:
     with redis.Redis(port=1, retry=Retry(NoBackoff(), 0)) as away:
         assert (trouble(Queues(away), bucket) or "").startswith("Redis does not answer")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_each_death_is_seen_within_two_minutes_as_it_happens_and_nothing_else_is(
+    deployment: Deployment, redis_client: "redis.Redis", bucket: Bucket
+) -> None:
+    """Nothing here is set back or forward: four pools side by side, one of them well."""
+    names = ("well", "pool", "scheduler", "workers")
+    pools = {name: psutil.Process(deployment.work(QUEUE_PREFIX=name).pid) for name in names}
+    queues = {name: Queues(redis_client, name) for name in names}
+    for each in queues.values():
+        wait_until_green(each, bucket)
+    worker_of = {name: pool.children()[0] for name, pool in pools.items()}
+
+    pools["pool"].kill()
+    (scheduler,) = worker_of["scheduler"].children()
+    scheduler.suspend()
+    worker_of["workers"].suspend()
+    seen: dict[str, str] = {}
+    began = time.monotonic()
+
+    def look() -> bool:
+        for name, each in queues.items():
+            if found := trouble(each, bucket):
+                seen.setdefault(name, found)
+        return len(seen) == 3
+
+    wait_until(look, seconds=120, what=f"three in trouble, {seen} so far")
+    assert set(seen) == {"pool", "scheduler", "workers"}
+    assert "1 of 1 workers gave no sign" in seen["pool"]
+    assert "scheduler is dead for scheduler-batches" in seen["scheduler"]
+    assert "1 of 1 workers gave no sign" in seen["workers"]
+    assert time.monotonic() - began < 120
+    assert trouble(queues["well"], bucket) is None

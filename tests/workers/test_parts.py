@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from types import SimpleNamespace
+from typing import Self
 
 import pytest
 from hypothesis import given, settings
@@ -54,6 +55,9 @@ class Content:
         begin = min(start, len(self.data)) if self.ranges and same else 0
         length = len(self.data) if self.length is None else self.length
         yield Opened(Identity("files/x", length, self.etag), begin, self._chunks(begin))
+
+    def elsewhere(self) -> Self:
+        return self
 
     def _chunks(self, start: int) -> Iterator[bytes]:
         for at in range(start, len(self.data), self.chunk):

@@ -249,7 +249,10 @@ def test_an_empty_result_file_is_a_batch_without_results(
 
     found = document(folder, batch)
     assert (found["state"], found["counts"]["total"], found["raw_bytes"]) == ("succeeded", 0, 0)
-    assert found["warnings"] == ["Gemini counts 2 requests, the results hold 0."]
+    (warning,) = found["warnings"]
+    assert warning.startswith(
+        "Gemini counts 2 requests, the results hold 0. `batch-receiver replay --refetch`"
+    )
     assert files(folder, batch) == ["batch.json", "manifest.jsonl"]
 
 

@@ -15,7 +15,7 @@ import redis
 from tests.support.deployment import result_line
 from tests.support.gemini import Gemini as Emulator
 from tests.support.queues import BATCHES, queue
-from workers import contract, reconcile
+from workers import contract, reconcile, timetable
 from workers.bucket import layout
 from workers.bucket.opening import open_bucket
 from workers.contract import Announced, Announcement, Queues, Trigger
@@ -290,18 +290,18 @@ def test_the_first_run_of_a_new_redis_comes_after_an_interval_and_later_ones_whe
     redis_client: "redis.Redis",
 ) -> None:
     queues = Queues(redis_client)
-    assert not reconcile.due(queues, 900)
+    assert not timetable.due(queues, 900)
     for ago, is_due in ((899, False), (901, True), (0, False), (99_000, True), (-0.5, False), (-2_000, True)):
         redis_client.set("batch-receiver:reconcile:last", queues.now() - ago)
-        assert reconcile.due(queues, 900) is is_due
+        assert timetable.due(queues, 900) is is_due
 
 
 def test_of_many_workers_one_brings_it_on(redis_client: "redis.Redis") -> None:
     queues = Queues(redis_client)
-    assert not reconcile.due(queues, 900)
+    assert not timetable.due(queues, 900)
     redis_client.set("batch-receiver:reconcile:last", queues.now() - 1000)
     with ThreadPoolExecutor(16) as pool:
-        told = list(pool.map(lambda _: reconcile.due(queues, 900), range(64)))
+        told = list(pool.map(lambda _: timetable.due(queues, 900), range(64)))
     assert told.count(True) == 1
 
 
@@ -357,3 +357,62 @@ def test_what_killed_looks_at_the_bucket_left_is_swept_and_what_one_is_doing_is_
     assert run(tools, redis_client).swept == 3
 
     assert [name for name, _ in tools.bucket.list("")] == [f"{young}/once.json"]
+
+
+def test_a_batch_that_was_running_and_is_cancelled_is_found_at_a_glance(
+    gemini: Emulator, tools: Tools, redis_client: "redis.Redis"
+) -> None:
+    queues = Queues(redis_client)
+    batch = gemini.put_batch(result_line("a"), state="RUNNING", created=ago(hours=1))
+    run(tools, redis_client)
+    assert waiting(redis_client) == []
+
+    gemini.change(batch, "CANCELLED")
+    asked = len(gemini.requests("/batches"))
+    report = reconcile.glance(tools, queues)
+
+    assert waiting(redis_client) == [f"batch-receiver-batch-{batch}"]
+    assert report.enqueued == 1
+    assert len(gemini.requests("/batches")) == asked + 1
+    assert reconcile.glance(tools, queues).enqueued == 0
+
+
+def test_a_glance_asks_for_one_page_and_looks_at_nothing_that_ended_before(
+    gemini: Emulator, tools: Tools, redis_client: "redis.Redis"
+) -> None:
+    for number in range(101):
+        gemini.put_batch(result_line("a"), created=ago(minutes=number))
+    gemini.put_batch(result_line("a"), state="RUNNING", created=ago(minutes=0))
+
+    report = reconcile.glance(tools, Queues(redis_client))
+
+    assert (report.listed, report.enqueued, report.committed) == (100, 0, 0)
+    assert len(gemini.requests("/batches")) == 1
+    assert waiting(redis_client) == []
+
+
+def test_glances_are_due_only_while_batches_run_and_not_more_often_than_the_runs(
+    gemini: Emulator, tools: Tools, redis_client: "redis.Redis"
+) -> None:
+    queues = Queues(redis_client)
+    assert not timetable.glance_due(queues, 900)
+    batch = gemini.put_batch(result_line("a"), state="RUNNING")
+    run(tools, redis_client)
+    assert not timetable.glance_due(queues, timetable.GLANCE_SECONDS)
+    assert [timetable.glance_due(queues, 900) for _ in range(3)] == [True, False, False]
+    redis_client.delete("batch-receiver:reconcile:glance")
+    gemini.change(batch, "SUCCEEDED")
+    reconcile.glance(tools, queues)
+    assert not timetable.glance_due(queues, 900)
+
+
+def test_a_glance_whose_list_does_not_come_forgets_nothing(
+    gemini: Emulator, tools: Tools, redis_client: "redis.Redis"
+) -> None:
+    queues = Queues(redis_client)
+    batch = gemini.put_batch(result_line("a"), state="RUNNING")
+    run(tools, redis_client)
+    gemini.change(batch, "CANCELLED")
+    gemini.fault("status", "/batches", value=503)
+    assert reconcile.glance(tools, queues).troubles
+    assert reconcile.glance(tools, queues).enqueued == 1

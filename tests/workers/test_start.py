@@ -10,6 +10,7 @@ from tests.support.processes import Process
 from tests.support.relay import error, relay
 from tests.support.s3 import S3
 from tests.support.waiting import wait_until
+from workers.bucket.opening import open_bucket
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -55,10 +56,15 @@ def test_a_bucket_that_is_away_for_now_is_waited_for(
         work.wait_for_output("event=bucket_awaited reason='[^\n]*503 ServiceUnavailable")
         assert "event=started" not in work.output
 
+        # What can be stored only is left behind by each try.
+        between.answer = lambda request: None if request.method == "PUT" else error(503, "SlowDown")
+        bucket = open_bucket(env["STORAGE_URL"], s3.env)
+        wait_until(lambda: len(list(bucket.list("_work/_probe"))) > 1, seconds=60, what="a second try")
         between.answer = lambda _: None
         work.wait_for_output("event=started", seconds=60)
         assert work.output.count("event=bucket_awaited") == 1
         assert work.stop() == 0
+        assert list(bucket.list("")) == []
 
 
 def test_trying_the_bucket_leaves_nothing_in_it(deployment: Deployment) -> None:
@@ -76,3 +82,23 @@ def test_no_connection_to_gemini_is_left_to_be_shared_by_work_horses(deployment:
     for process in (psutil.Process(work.pid), *psutil.Process(work.pid).children()):
         remote = [each.raddr.port for each in process.net_connections() if each.raddr]
         assert port not in remote
+
+
+def test_one_line_says_what_was_started_with_which_settings_and_no_secret(deployment: Deployment) -> None:
+    with_password = deployment.env["REDIS_URL"].replace("redis://", "redis://default:hunter2@")
+    work = deployment.work("--workers", "2", REDIS_URL=with_password, PART_BYTES="1MiB", OUTPUTS="parquet")
+
+    (line,) = [line for line in work.output.splitlines() if "event=started" in line]
+    for field in (
+        "workers=2 ",
+        f"redis={deployment.env['REDIS_URL']} ",
+        f"gemini={deployment.gemini.url} ",
+        f"storage={deployment.env['STORAGE_URL']} ",
+        "outputs=parquet ",
+        "part_bytes=1048576 ",
+        "reconcile_interval_seconds=900 ",
+        "version=",
+    ):
+        assert field in line
+    assert "hunter2" not in work.output
+    assert deployment.gemini.api_key not in line

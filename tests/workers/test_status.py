@@ -16,7 +16,7 @@ from workers import commit, status
 from workers.bucket import layout
 from workers.bucket.opening import open_bucket
 from workers.bucket.protocol import Bucket
-from workers.contract import Announcement, Queues, Trigger
+from workers.contract import Announcement, Queues, Trigger, elsewhere
 from workers.gemini.batches import State
 from workers.parts import Piece, Split
 from workers.plan import Plan
@@ -269,3 +269,13 @@ def test_one_batch_json_that_can_not_be_read_is_named_and_does_not_stop_the_rest
     assert [entry["batch"] for entry in found["committed"]] == ["good"]
     assert found["unreadable"] == ["bad"]
     assert "move it away" in status.batch_status(Queues(redis_client), bucket, "bad")["trouble"]
+
+
+def test_deliveries_to_another_path_are_told(redis_client: Redis, bucket: Bucket) -> None:
+    queues = Queues(redis_client)
+    assert status.overview(queues, bucket)["other_path"] is None
+    elsewhere.note(redis_client, queues.prefix, 3, "/hook")
+    elsewhere.note(redis_client, queues.prefix, 1, "/hook/")
+    found = status.overview(queues, bucket)["other_path"]
+    assert (found["count"], found["path"]) == (4, "/hook/")
+    assert found["last_at"].endswith("Z")

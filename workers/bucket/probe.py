@@ -5,6 +5,7 @@ What a killed process left of them is for a sweep: see `layout.trial`.
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -28,10 +29,14 @@ _ERRORS: dict[str, type[WorkerError]] = {
 }
 
 
-def probe(bucket: Bucket) -> tuple[str, ...]:
+def probe(bucket: Bucket, folder: str | None = None) -> tuple[str, ...]:
     """Try everything once that processing needs.
 
     Not in a process that is going to fork: see `probe_apart`.
+
+    Args:
+        bucket: is not changed in the end.
+        folder: where, if it matters; what an earlier try left there is removed too.
 
     Returns:
         What the bucket lacks and is worked around, and settings that are not heeded: a sentence each.
@@ -41,9 +46,9 @@ def probe(bucket: Bucket) -> tuple[str, ...]:
         BucketRefused, Permanent: it can't work like this for another reason.
         BucketUnavailable: it is away for now.
     """
-    folder = layout.trial(time.time())
+    folder = folder or layout.trial(time.time())
     try:
-        _try(bucket, folder)
+        _try(bucket, f"{folder}/{secrets.token_hex(4)}")
     except NoCredentials as error:
         raise SettingsError(str(error)) from None
     finally:
@@ -66,7 +71,9 @@ def look(bucket: Bucket) -> None:
         raise SettingsError(str(error)) from None
 
 
-def try_bucket(url: str, env: Mapping[str, str], *, reading: bool = False) -> tuple[str, ...]:
+def try_bucket(
+    url: str, env: Mapping[str, str], *, reading: bool = False, folder: str | None = None
+) -> tuple[str, ...]:
     """What every process does with the bucket at `url` before it depends on it. Arguments and result of `probe_apart`.
 
     What it is refused for has to be seen twice: answers that are cut look like much.
@@ -75,18 +82,24 @@ def try_bucket(url: str, env: Mapping[str, str], *, reading: bool = False) -> tu
         SettingsError: it can't be used like this; the sentence names what to correct.
         BucketUnavailable: it is away for now.
     """
+    folder = folder or layout.trial(time.time())
     try:
         open_bucket(url, env, make=not reading)  # Most of what is wrong with settings shows without asking.
         try:
-            return probe_apart(url, env, reading=reading)
+            return probe_apart(url, env, reading=reading, folder=folder)
         except (Permanent, Refused):
-            return probe_apart(url, env, reading=reading)
+            return probe_apart(url, env, reading=reading, folder=folder)
     except (Permanent, Refused) as error:
         raise SettingsError(str(error)) from None
 
 
 def probe_apart(
-    url: str, env: Mapping[str, str], *, reading: bool = False, seconds: float = PROBE_SECONDS
+    url: str,
+    env: Mapping[str, str],
+    *,
+    reading: bool = False,
+    folder: str | None = None,
+    seconds: float = PROBE_SECONDS,
 ) -> tuple[str, ...]:
     """`probe` of the bucket at `url`, in a process of its own: obstore's runtime does not survive a fork.
 
@@ -94,6 +107,7 @@ def probe_apart(
         url: the value of STORAGE_URL.
         env: its cloud's variables.
         reading: only `look` at it.
+        folder: as for `probe`; give the same to all tries of one process, or each leaves its own behind.
         seconds: how long it may take, in all.
 
     Returns:
@@ -103,7 +117,7 @@ def probe_apart(
         WorkerError: as `open_bucket` and `probe` do.
     """
     # -P: no module of the working directory
-    command = [sys.executable, "-P", "-m", __name__, url, "read" if reading else "use"]
+    command = [sys.executable, "-P", "-m", __name__, url, "read" if reading else "use", folder or ""]
     try:
         ended = subprocess.run(command, env=dict(env), stdout=subprocess.PIPE, check=False, timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -117,13 +131,13 @@ def probe_apart(
     return tuple(said)
 
 
-def _say(url: str, purpose: str) -> list[str]:
+def _say(url: str, purpose: str, folder: str) -> list[str]:
     """What `probe_apart` reads: the kind of outcome and its sentences."""
     try:
         if purpose == "read":
             look(open_bucket(url, os.environ, make=False))
             return ["remarks"]
-        return ["remarks", *probe(open_bucket(url, os.environ))]
+        return ["remarks", *probe(open_bucket(url, os.environ), folder)]
     except WorkerError as error:
         return [next((name for name, kind in _ERRORS.items() if isinstance(error, kind)), "away"), str(error)]
 

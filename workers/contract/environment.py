@@ -1,34 +1,59 @@
-"""Where settings come from: the process's environment on top of a file `.env`; and what in it is likely a mistake."""
+"""Where settings come from: the environment, on top of credentials and a file `.env`; and what is likely a mistake."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from difflib import SequenceMatcher
 from io import StringIO
 from pathlib import Path
 
 from workers.contract.settings import (
+    CREDENTIALS,
     GEMINI_API_KEY,
     GOOGLE_API_KEY,
     SETTINGS,
     WrongSetting,
+    read_secret,
     used_by,
 )
 
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
 _ALIKE = 0.85
 # Shorter names resemble each other too much, as PORT and HOST do.
 _LEAST_CHARACTERS = 6
 
 
 def read(folder: Path) -> dict[str, str]:
-    """The process's environment on top of what `folder/.env` says, if there is one. Raises `WrongSetting`."""
+    """The process's environment on top of credentials that others read, and of `folder/.env` if there is one.
+
+    Raises `WrongSetting`.
+    """
+    given = {**credentials(os.environ), **os.environ}
     try:
         text = (folder / ".env").read_text(encoding="utf-8")
     except FileNotFoundError:
-        return dict(os.environ)
+        return given
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise WrongSetting(f"The file .env can't be read: {reason}.") from None
-    return {**parse(text), **os.environ}
+    return {**parse(text), **given}
+
+
+def credentials(environment: Mapping[str, str]) -> dict[str, str]:
+    """What systemd, or a container's secrets, put down as files that are named like variables.
+
+    Secrets of ours stay in their files, and are read when they are needed; a bucket's (`AWS_SECRET_ACCESS_KEY`) are
+    read by a library that knows variables alone. Raises `WrongSetting` where one can't be read.
+    """
+    folder = environment.get(CREDENTIALS)
+    if not folder or not Path(folder).is_dir():
+        return {}
+    ours = {setting.name for setting in SETTINGS if setting.is_secret}
+    return {
+        path.name: read_secret(path, f"The credential {path.name}")
+        for path in sorted(Path(folder).iterdir())
+        if _VARIABLE.fullmatch(path.name) and path.name not in ours and path.is_file()
+    }
 
 
 def parse(text: str) -> dict[str, str]:

@@ -19,7 +19,8 @@ CREDENTIALS = "CREDENTIALS_DIRECTORY"
 
 _MAX_SECRET_BYTES = 64 * 1024
 
-_KEY_IS_READ_BY = ("work", "process", "reconcile", "register", "webhooks")
+_AT_WORK = ("work", "process", "replay", "reconcile")
+_KEY_IS_READ_BY = (*_AT_WORK, "register", "webhooks", "submit", "resubmit", "batches")
 
 
 class WrongSetting(ValueError):
@@ -93,11 +94,11 @@ class Setting(Generic[T]):
         if text.strip():
             return text
         path = Path(file) if file else self.credential(environment)
-        return _read(path, self.file_name if file else f"The credential {self.name}") if path else ""
+        return read_secret(path, self.file_name if file else f"The credential {self.name}") if path else ""
 
 
-def _read(path: Path, what: str) -> str:
-    """The text of a file with one secret in it, without one line end."""
+def read_secret(path: Path, what: str) -> str:
+    """The text of a file with one secret in it, without one line end. Raises `WrongSetting`, which names it `what`."""
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_SECRET_BYTES + 1)
@@ -166,7 +167,7 @@ WEBHOOK_AUDIENCE = Setting(
 )
 WEBHOOK_PATH = Setting(
     name="WEBHOOK_PATH",
-    used_by=("serve",),
+    used_by=("serve", "register"),
     kind=kinds.url_path(taken=frozenset({"/healthz", "/readyz"})),
     default="/webhooks/gemini",
     about="The path of the webhook's address",
@@ -216,7 +217,18 @@ GOOGLE_GEMINI_BASE_URL = Setting(
 )
 STORAGE_URL = Setting(
     name="STORAGE_URL",
-    used_by=("work", "process", "status", "reconcile", "verify", "console"),
+    used_by=(
+        "work",
+        "process",
+        "status",
+        "reconcile",
+        "verify",
+        "submit",
+        "resubmit",
+        "batches",
+        "export",
+        "console",
+    ),
     kind=kinds.text(),
     about=(
         "The bucket: `file:///srv/results`, `s3://bucket/prefix`, `gs://…`, `az://…`; credentials and endpoint as"
@@ -305,10 +317,7 @@ CONSOLE_TRUST_USER_HEADER = Setting(
     name="CONSOLE_TRUST_USER_HEADER",
     used_by=("console",),
     kind=kinds.header(),
-    about=(
-        "The header in which a proxy that signs people in says who it is, such as `X-Forwarded-User`; only where"
-        " nobody can come past that proxy"
-    ),
+    about="The header in which a proxy that signs people in says who; where nobody can come past that proxy",
 )
 CONSOLE_READ_ONLY = Setting(
     name="CONSOLE_READ_ONLY",

@@ -50,6 +50,7 @@ class Batch:
 
     `state_name` is Gemini's own word for the state, in lower case, also where it is none of ours. `inline` holds the
     elements as they came; `error` and `stats` are JSON values. An output that Gemini names is here whatever the state.
+    `input_file` is named as files/<id>.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Batch:
     error: Any
     result_file: str | None
     inline: Collection[msgspec.Raw] | None
+    input_file: str | None = None
 
     @property
     def final(self) -> bool:
@@ -77,6 +79,11 @@ class Batch:
     def succeeded_results(self) -> int | None:
         """How many good answers Gemini itself counts, where it says so."""
         return self._counted("successfulRequestCount")
+
+    @property
+    def pending(self) -> int | None:
+        """How many requests have no answer yet, where Gemini says so."""
+        return self._counted("pendingRequestCount")
 
     def _counted(self, name: str) -> int | None:
         return integer(self.stats.get(name)) if isinstance(self.stats, dict) else None
@@ -93,6 +100,7 @@ class _Told(msgspec.Struct, rename="camel"):
     batch_stats: Any = None
     state: str | None = None
     output: msgspec.Raw = msgspec.Raw()
+    input_config: msgspec.Raw = msgspec.Raw()
 
 
 class _Operation(_Told):
@@ -142,6 +150,7 @@ def parse_batch(body: Body, asked: str = "") -> Batch:
         error=operation.error,
         result_file=file,
         inline=inline,
+        input_file=_input_file(inner.input_config or operation.input_config),
     )
 
 
@@ -260,6 +269,15 @@ def _named(raw: msgspec.Raw) -> tuple[str | None, list[msgspec.Raw] | None]:
         if plain(name) in INLINE_FIELDS:
             return None, _inlined(value)
     return None, None
+
+
+def _input_file(raw: msgspec.Raw) -> str | None:
+    """The file of requests that a batch was made from: `inputConfig` echoes its name (gemini-rust #13)."""
+    for name, value in _object(raw).items():
+        if plain(name) == "filename":
+            file = msgspec.json.decode(value)
+            return file if isinstance(file, str) and file else None
+    return None
 
 
 def _inlined(raw: msgspec.Raw) -> list[msgspec.Raw]:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 
-from workers.errors import GeminiUnavailable, WorkerError
+from workers.errors import GeminiUnavailable, KeyRefused, WorkerError
 from workers.gemini import files
 from workers.gemini.access import Access
 from workers.gemini.batches import Batch, parse_batch, parse_listed, parse_page
@@ -17,18 +17,21 @@ from workers.gemini.webhooks import Webhooks
 
 logger = logging.getLogger("workers")
 
-__all__ = ["Gemini", "WorkerError"]
+__all__ = ["Gemini", "KeyRefused", "WorkerError"]
 
 
 class Gemini:
-    """A client for one API key. Build it before forking: its TLS context costs 15 to 28 ms. Close it at the end."""
+    """A client for one API key. Build it before forking: its TLS context costs 15 to 28 ms. Close it at the end.
+
+    `http` is for calls that a single room makes.
+    """
 
     def __init__(self, access: Access, limits: Limits | None = None) -> None:
-        self._http = Http(access, limits or Limits())
-        self.webhooks = Webhooks(self._http)
+        self.http = Http(access, limits or Limits())
+        self.webhooks = Webhooks(self.http)
 
     def close(self) -> None:
-        self._http.close()
+        self.http.close()
 
     def batch(self, batch: str) -> Batch:
         """Ask for one batch.
@@ -39,7 +42,7 @@ class Gemini:
             GeminiUnavailable: anything that can heal, an answer that is no batch included.
             Permanent: what is known not to heal.
         """
-        return parse_batch(self._http.batch(f"/v1beta/batches/{batch}"), batch)
+        return parse_batch(self.http.batch(f"/v1beta/batches/{batch}"), batch)
 
     def batches(self, page_size: int = 100) -> Iterator[Batch]:
         """All batches, newest first as Gemini lists them, page by page, without their inline results.
@@ -49,7 +52,7 @@ class Gemini:
 
         def fetch(token: str) -> tuple[Iterator[Batch], str]:
             params = {"pageSize": str(page_size)} | ({"pageToken": token} if token else {})
-            content = self._http.call("GET", "/v1beta/batches", About.LIST, params=params)
+            content = self.http.call("GET", "/v1beta/batches", About.LIST, params=params)
             try:
                 operations, token = parse_page(content)
             except ValueError:
@@ -61,12 +64,19 @@ class Gemini:
         return listed("batches", fetch)
 
     def download(
-        self, file: str, start: int = 0, etag: str | None = None, pace: Pace | None = None
+        self,
+        file: str,
+        start: int = 0,
+        etag: str | None = None,
+        pace: Pace | None = None,
+        *,
+        at_second: bool = False,
     ) -> AbstractContextManager[Download]:
         """Stream a result file from byte `start`.
 
         The answer may begin earlier than asked for (`Download.start`) where the server ignores `Range` or the file
-        is no longer the one of `etag`. `pace` is that of an earlier download of the file that broke off.
+        is no longer the one of `etag`. `pace` is that of an earlier download of the file that broke off. `at_second`:
+        the second of its addresses is asked first.
 
         Raises:
             ResultsGone: 404, or 403 about the file.
@@ -74,7 +84,7 @@ class Gemini:
             TooSlow: it comes below the least rate.
             GeminiUnavailable: anything that can heal, a cut connection included.
         """
-        return files.download(self._http, file, start, etag, pace)
+        return files.download(self.http, file, start, etag, pace, at_second=at_second)
 
 
 def _readable(operations: Iterable[Body]) -> Iterator[Batch]:

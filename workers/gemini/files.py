@@ -64,7 +64,9 @@ class Download:
 
 
 @contextmanager
-def download(http: Http, file: str, start: int, etag: str | None, pace: Pace | None) -> Iterator[Download]:
+def download(
+    http: Http, file: str, start: int, etag: str | None, pace: Pace | None, *, at_second: bool = False
+) -> Iterator[Download]:
     """Stream a result file from byte `start`, as `workers.gemini.client.Gemini.download` says."""
     name = _name(file, http.base_url)
     if name is None:
@@ -73,10 +75,10 @@ def download(http: Http, file: str, start: int, etag: str | None, pace: Pace | N
         )
     pace = pace or Pace(http.limits.least_rate, http.limits.rate_seconds)
     with ExitStack() as stack:
-        opened = stack.enter_context(_opened(http, name, _range(start, etag)))
+        opened = stack.enter_context(_opened(http, name, _range(start, etag), at_second))
         if start and _counts_otherwise(opened.response, start):
             stack.close()
-            opened = stack.enter_context(_opened(http, name, {}))
+            opened = stack.enter_context(_opened(http, name, {}, at_second))
         answer = opened.response
         if answer.status_code == 416:
             yield Download(start, _whole_length(answer), answer.headers.get("etag"), iter(()), pace)
@@ -117,17 +119,20 @@ def _name(file: str, base_url: str) -> str | None:
 
 
 @contextmanager
-def _opened(http: Http, name: str, headers: dict[str, str]) -> Iterator[Opened]:
-    """The file at the address of the guide, or else at that of the SDK.
+def _opened(http: Http, name: str, headers: dict[str, str], at_second: bool) -> Iterator[Opened]:
+    """The file at the address of the guide, or else at that of the SDK; the other way round where `at_second`.
 
     Only `:download` works for result files: their ids are over the Files API's 40 characters, so `files.get` answers
     400 (python-genai #1759).
     """
-    with http.open(f"/download/v1beta/files/{name}:download", {"alt": "media"}, headers) as opened:
+    first, second = f"/download/v1beta/files/{name}:download", f"/v1beta/files/{name}:download"
+    if at_second:
+        first, second = second, first
+    with http.open(first, {"alt": "media"}, headers) as opened:
         if opened.response.status_code not in {400, 404}:
             yield opened
             return
-    with http.open(f"/v1beta/files/{name}:download", {"alt": "media"}, headers) as opened:
+    with http.open(second, {"alt": "media"}, headers) as opened:
         yield opened
 
 

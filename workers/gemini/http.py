@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from workers.errors import GeminiUnavailable, TooSlow, WorkerError
+from workers.errors import GeminiUnavailable, Permanent, TooSlow, WorkerError
 from workers.gemini.access import Access, same_host
 from workers.gemini.spool import Body, Spool
 from workers.gemini.statuses import About, Answer, error_of, quotable
@@ -47,6 +47,16 @@ class Opened:
 
     response: httpx.Response
     said: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """An answer, whatever its status. `error` is what it stands for; None for a success."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    error: WorkerError | None
 
 
 class Http:
@@ -84,6 +94,36 @@ class Http:
         """
         request = self._client.build_request(method, path, params=params, json=body)
         return self._whole(request, about, self.limits.total)
+
+    def exchange(
+        self,
+        method: str,
+        url: str,
+        about: About,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: Any = None,
+        content: bytes | Iterator[bytes] | None = None,
+    ) -> Exchanged:
+        """One call, sent once. `url` is a path, or an address that Gemini gave.
+
+        Raises:
+            GeminiUnavailable: there was no answer, or none to its end: the call may have had its effect all the same.
+            Permanent: the address is at another host, which must not see the key.
+        """
+        if not url.startswith("/") and not same_host(url, self.base_url):
+            raise Permanent("Gemini named an address at another host; it is not called.")
+        request = self._client.build_request(method, url, headers=headers, json=body, content=content)
+        try:
+            with closing(self._client.send(request, stream=True)) as answer:
+                if not answer.is_success:
+                    said = self._beginning(answer)
+                    return Exchanged(
+                        answer.status_code, answer.headers, said, self._error(answer, said, about)
+                    )
+                return Exchanged(answer.status_code, answer.headers, answer.read(), None)
+        except httpx.HTTPError as error:
+            raise self.unreachable(error) from None
 
     def batch(self, path: str) -> Body:
         """The whole answer about one batch, which may hold its results, so that it may take long. Raises as `call`."""

@@ -48,6 +48,8 @@ class About(StrEnum):
     FILE = "file"
     LIST = "list"
     WEBHOOK = "webhook"
+    MODEL = "model"
+    UPLOAD = "upload"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class _Said:
     message: str = ""
     status: str = ""
     reasons: tuple[str, ...] = ()
+    retry_delay: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,9 @@ def error_of(answer: Answer, about: About, key: Secret) -> WorkerError:
         return KeyRefused(f"Gemini refused the API key ({status}), check GEMINI_API_KEY{quoted}")
     match status, about:
         case 403 | 404, About.BATCH:
-            return Unreadable("This key can't read the batch: it is another project's, revoked or deleted.")
+            return Unreadable(
+                "This key can't read the batch: it is another project's, revoked or deleted, or its id is misspelt."
+            )
         case 404, About.FILE:
             return ResultsGone("The result file is gone: Gemini has deleted it.")
         case 403, About.FILE if _FILE_WORDS.search(said.message):
@@ -96,7 +101,7 @@ def error_of(answer: Answer, about: About, key: Secret) -> WorkerError:
     sentence = _sentence(status, about, quoted)
     if status in _FINAL and said.status != "FAILED_PRECONDITION":
         return Permanent(sentence)
-    return GeminiUnavailable(sentence, _retry_after(answer.headers))
+    return GeminiUnavailable(sentence, _retry_after(answer.headers, said.retry_delay))
 
 
 def _sentence(status: int, about: About, quoted: str) -> str:
@@ -142,14 +147,23 @@ def _said(content: bytes) -> _Said:
             str(error.get("message") or ""),
             str(error.get("status") or ""),
             tuple(str(detail.get("reason")) for detail in details if isinstance(detail, dict)),
+            next((_seconds(each.get("retryDelay")) for each in details if "retryDelay" in each), None),
         )
     except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, TypeError, AttributeError, RecursionError):
         return _Said()
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """How many seconds Gemini asks to wait, said as a number or as a date."""
+def _seconds(duration: object) -> float | None:
+    """A protobuf Duration, such as 3.5s, which google.rpc.RetryInfo has."""
+    found = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,9})?)s", str(duration))
+    return float(found[1]) if found else None
+
+
+def _retry_after(headers: Mapping[str, str], delay: float | None = None) -> float | None:
+    """How many seconds Gemini asks to wait, said as a number or as a date, or else in the error's details."""
     value = headers.get("retry-after", "")
+    if not value:
+        return delay
     if re.fullmatch(r"[0-9]{1,6}", value):
         return float(value)
     try:

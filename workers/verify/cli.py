@@ -20,6 +20,7 @@ from workers.settings import storage_url
 from workers.summary import Counts
 from workers.verify.examination import Advance
 from workers.verify.findings import OF_THE_BUCKET, Kind, Problem
+from workers.verify.kept import kept
 from workers.verify.requests import Matched
 from workers.verify.verification import Report, verify
 
@@ -45,7 +46,7 @@ _EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.argument("batch")
 @click.option(
-    "--input", "requests", type=_EXISTING_FILE, help="The requests you submitted, JSONL with a key each."
+    "--input", "given", type=_EXISTING_FILE, help="The requests you submitted, JSONL with a key each."
 )
 @click.option(
     "--resubmit",
@@ -60,7 +61,7 @@ _EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Say how far it is as JSON, a line at a time on standard error, for a program that waits.",
 )
 def verify_batch(
-    batch: str, requests: Path | None, resubmit: Path | None, *, quick: bool, as_json: bool, progress: bool
+    batch: str, given: Path | None, resubmit: Path | None, *, quick: bool, as_json: bool, progress: bool
 ) -> None:
     """Check a batch in the bucket, object by object, and against your requests.
 
@@ -68,19 +69,21 @@ def verify_batch(
     against its raw line, each table. With --quick, outputs, media and tables are looked at from outside: a few
     requests in place of one for each. Needs STORAGE_URL only, and changes nothing in the bucket.
 
-    With --input, says which requests are unanswered, failed, invalid, or answered more often than asked. A key
-    that stands in several requests is matched by count, good answers to the first of them.
+    With --input, or where `submit --keep-input` kept the requests in the bucket, says which of them are unanswered,
+    failed, invalid, or answered more often than asked. A key that stands in several requests is matched by count, good
+    answers to the first of them.
 
-    Exits 0 when the bucket is intact and, with --input, every request is known to have a good answer; 1 when
+    Exits 0 when the bucket is intact and, with requests, every request is known to have a good answer; 1 when
     anything is missing, damaged, stray or left over, or a request has no good answer, no key, or can't be read.
     """
     identifier = batch_id(batch)
-    _check_files(requests, resubmit)
+    _check_files(given, resubmit)
     with told():
         url = storage_url(os.environ)
         try_bucket(url, os.environ, reading=True)
         bucket = open_bucket(url, os.environ, make=False)
-        with _Lines() if progress else _Bar() as bar:
+        with _Lines() if progress else _Bar() as bar, kept(bucket, identifier, given) as requests:
+            _check_input(requests, resubmit)
             report = verify(
                 bucket, identifier, requests=requests, resubmit=resubmit, stage=bar.stage, quick=quick
             )
@@ -94,12 +97,13 @@ def verify_batch(
 
 
 def _check_files(requests: Path | None, resubmit: Path | None) -> None:
-    if resubmit is None:
-        return
-    if requests is None:
-        raise click.UsageError("--resubmit needs --input: the lines are taken from there.")
-    if resubmit.exists() and resubmit.samefile(requests):
+    if resubmit and requests and resubmit.exists() and resubmit.samefile(requests):
         raise click.BadParameter("would overwrite the requests of --input.", param_hint="--resubmit")
+
+
+def _check_input(requests: Path | None, resubmit: Path | None) -> None:
+    if resubmit is not None and requests is None:
+        raise click.UsageError("--resubmit needs --input: the lines are taken from there.")
 
 
 class Problems(msgspec.Struct, frozen=True):

@@ -9,6 +9,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import IO
 
+from msgspec import UNSET
+from msgspec.structs import replace
+
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket, MissingObject
 from workers.results.answers import USAGE_FIELDS
@@ -260,10 +263,15 @@ class Examination:
         self._findings.note(Kind.DAMAGED, SUMMARY, what)
 
 
+def _of_results(counts: Counts) -> Counts:
+    """What the results alone tell: not how many are missing."""
+    return replace(counts, missing=UNSET, unasked=UNSET)
+
+
 def _differing(tally: Tally, summary: Summary) -> Iterator[str]:
     """The fields of `batch.json` that say something else than the results add up to."""
     for name, here, there in (
-        ("counts", Counts(total=tally.lines, **tally.counts), summary.counts),
+        ("counts", Counts(total=tally.lines, **tally.counts), _of_results(summary.counts)),
         ("finish_reasons", tally.finish_reasons, summary.finish_reasons),
         ("model_versions", tally.model_versions, summary.model_versions),
         ("usage", {field: tally.usage.get(field, 0) for field in USAGE_FIELDS}, summary.usage),

@@ -1,5 +1,6 @@
 """`batch-receiver demo` as its user runs it, and what it says where something is missing."""
 
+import csv
 import json
 import os
 import shutil
@@ -109,9 +110,18 @@ def test_the_kinds_of_result_are_what_they_should_be(shown: _Ended) -> None:
     assert len(embedding["response"]["embedding"]["values"]) == 512
 
 
+def test_the_batch_that_submit_made_is_a_table_in_the_order_of_its_requests(shown: _Ended) -> None:
+    with (shown.output / "file-upload-job-1.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+
+    assert [row["key"] for row in rows] == ["request-1", "request-2", "request-3"]
+    assert [row["status"] for row in rows] == ["succeeded", "succeeded", "failed"]
+    assert rows[0]["prompt"] == "Describe the process of photosynthesis."
+
+
 def test_the_tour_names_only_paths_that_exist(shown: _Ended) -> None:
     paths = [line.strip() for line in shown.stdout.splitlines() if line.startswith("demo-output/")]
-    assert len(paths) == len(EXAMPLES) + 5
+    assert len(paths) == len(EXAMPLES) + 6
     assert all((shown.home / path).exists() for path in paths)
     assert "400 INVALID_ARGUMENT: The prompt asked for an error." in shown.stdout
     assert "Use it for real" in shown.stdout.splitlines()[-1]

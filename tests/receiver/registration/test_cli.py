@@ -310,7 +310,7 @@ def test_plain_http_is_accepted_on_this_machine(run: Run, service: Service) -> N
 def test_a_refused_key_is_one_sentence_without_the_key(run: Run, service: Service) -> None:
     result = run("register", "--url", URL, "--secret-file", "whsec", key="AIzaAnotherKeyAnotherKey")
 
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stderr.startswith("Error: Gemini refused the API key (400)")
     assert "AIza" not in all_output(result)
     assert list(service.webhooks) == []
@@ -519,3 +519,51 @@ def test_every_command_explains_itself_with_an_example(command: str, run: Run) -
     result = run(*command.split(), "--help")
     assert result.exit_code == 0
     assert f"Example: batch-receiver {command}" in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("served", "path", "expected"),
+    [
+        (None, "/webhooks/gemini", None),
+        (None, "/hook", "the receiver's is /webhooks/gemini unless it is told otherwise"),
+        (None, "/webhooks/gemini/", "set WEBHOOK_PATH=/webhooks/gemini/"),
+        ("/hook", "/hook", None),
+        ("/hook", "/hook?a=b", None),
+        ("/hook", "/webhooks/gemini", "WEBHOOK_PATH is /hook"),
+    ],
+)
+def test_a_path_that_the_receiver_does_not_serve_is_warned_of(
+    run: Run, monkeypatch: pytest.MonkeyPatch, served: str | None, path: str, expected: str | None
+) -> None:
+    monkeypatch.delenv("WEBHOOK_PATH", raising=False)
+    if served:
+        monkeypatch.setenv("WEBHOOK_PATH", served)
+    result = run("register", "--url", f"https://example.com{path}")
+    assert result.exit_code == 0
+    assert ("the path of the URL is" in result.stderr) is (expected is not None)
+    assert (expected or "") in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        ("batch.suceeded", "Did you mean batch.succeeded?"),
+        ("Batch.Failed", "Did you mean batch.failed?"),
+        ("batch.completed", "there are batch.succeeded, batch.failed, batch.expired,"),
+        ("batch.cancelled", "Gemini tells nobody"),
+        ("video.genrated", "Did you mean video.generated?"),
+        ("nonsense", "is no event"),
+    ],
+)
+def test_an_event_that_there_is_not_is_refused_with_those_there_are(
+    run: Run, service: Service, event: str, said: str
+) -> None:
+    result = run("register", "--url", URL, "--event", event)
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.split())
+    assert service.calls == []
+
+
+def test_the_local_gemini_takes_no_event_that_there_is_not(gemini: Gemini) -> None:
+    body = {"uri": URL, "subscribed_events": ["batch.suceeded"]}
+    assert gemini.http.post("/v1beta/webhooks", json=body).status_code == 400

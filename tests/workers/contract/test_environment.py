@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.contract.environment import parse, read, slips
+from workers.contract.environment import credentials, parse, read, slips
 from workers.contract.settings import SETTINGS, WrongSetting
 
 # What platforms, tools and other programs set beside ours.
@@ -173,3 +173,46 @@ def test_two_keys_that_differ_are_mentioned_where_a_key_is_read(
     assert (
         found == ["GOOGLE_API_KEY and GEMINI_API_KEY are both set and differ: GOOGLE_API_KEY counts."] * said
     )
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> Path:
+    """As systemd, Docker and Kubernetes put them down."""
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    (folder / "AWS_SECRET_ACCESS_KEY").write_text("k$(date) 'y\"\n")
+    (folder / "REDIS_URL").write_text("redis://secret\n")
+    (folder / "key.json").write_text("{}")
+    (folder / "..data").mkdir()
+    (folder / "LIKE_A_FOLDER").mkdir()
+    return folder
+
+
+def test_credentials_of_others_become_variables_and_ours_stay_in_their_files(secrets: Path) -> None:
+    assert credentials({"CREDENTIALS_DIRECTORY": str(secrets)}) == {"AWS_SECRET_ACCESS_KEY": "k$(date) 'y\""}
+
+
+def test_a_variable_that_is_set_counts_before_a_credential_and_that_before_env(
+    secrets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (secrets / "AWS_REGION").write_text("from-a-credential")
+    (tmp_path / ".env").write_text("AWS_REGION=from-env\nAWS_SECRET_ACCESS_KEY=from-env\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(secrets))
+    monkeypatch.setenv("AWS_REGION", "given")
+
+    found = read(tmp_path)
+
+    assert (found["AWS_REGION"], found["AWS_SECRET_ACCESS_KEY"]) == ("given", "k$(date) 'y\"")
+
+
+@pytest.mark.parametrize("folder", [None, "", "/nowhere"])
+def test_without_a_folder_of_credentials_there_are_none(folder: str | None) -> None:
+    assert credentials({} if folder is None else {"CREDENTIALS_DIRECTORY": folder}) == {}
+
+
+def test_a_credential_that_is_none_is_named(secrets: Path) -> None:
+    (secrets / "AWS_SESSION_TOKEN").write_bytes(b"\xff")
+    with pytest.raises(
+        WrongSetting, match=r"^The credential AWS_SESSION_TOKEN is no file of a secret: it is not"
+    ):
+        credentials({"CREDENTIALS_DIRECTORY": str(secrets)})
