@@ -6,6 +6,11 @@ const BADGES_MS = 30000;
 const one = (selector, within = document) => within.querySelector(selector);
 const all = (selector, within = document) => [...within.querySelectorAll(selector)];
 
+// What only a script can do is hidden where there is none.
+function reveal(within) {
+  for (const hidden of all("[data-script]", within)) hidden.hidden = false;
+}
+
 // What a reader is about to do must not be taken from under their hands.
 function isInUse(region) {
   const selection = document.getSelection();
@@ -28,6 +33,7 @@ async function refresh() {
   if (page === null) return;
   for (const region of all("[data-region]")) {
     const fresh = page.getElementById(region.id);
+    reveal(fresh ?? page);
     if (fresh === null || fresh.innerHTML === region.innerHTML || isInUse(region)) continue;
     region.replaceChildren(...[...fresh.childNodes].map((node) => document.importNode(node, true)));
     for (const { name, value } of fresh.attributes) region.setAttribute(name, value);
@@ -116,6 +122,6 @@ document.addEventListener("keydown", pressed);
 document.addEventListener("click", clicked);
 document.addEventListener("change", changed);
 document.addEventListener("visibilitychange", refresh);
-for (const hidden of all("[data-script]")) hidden.hidden = false;
+reveal(document);
 badges();
 setTimeout(live, LIVE_MS);
