@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: all install demo test test-slow try-bucket lint docs screenshots fuzz crash chaos bench clean
+.PHONY: all install demo test test-slow test-deploy try-bucket lint docs screenshots fuzz crash chaos bench clean
 
 all: lint test  ## what a change must pass
 
@@ -21,6 +21,9 @@ test: install  ## the tests, with coverage
 
 test-slow: install  ## single faults, a short chaos run, every benchmark at a small size
 	$(BIN)/pytest --numprocesses 3 -m slow
+
+test-deploy: install  ## image and compose in podman, as root: from the last commit's on, a delivery, restarts, all exits
+	@tests/deploy/containers.sh $(BIN)/pytest tests/deploy/test_containers.py
 
 try-bucket: install  ## whether STORAGE_URL, with its cloud's variables, does what is needed; in a minute
 	@$(BIN)/python -m tests.support.try_bucket "$(STORAGE_URL)"

@@ -20,10 +20,10 @@ from sender.resubmit_cli import Resubmitted
 from sender.submit_cli import SubmittedAll
 from workers.cli import Forgotten, Replayed
 from workers.gemini.webhooks import Webhook
-from workers.reconcile import Report
 from workers.results.documents import Document, Entry
 from workers.status import BatchStatus, Overview
 from workers.summary import Summary
+from workers.unannounced import Report
 from workers.verify.cli import Verified
 
 FOLDER = Path(__file__).parent / "schemas"

@@ -62,14 +62,15 @@ def connect(url: str) -> Redis:
 
 def announce_with(prefix: str) -> Announce:
     """How announcements get into the queues of a prefix, while there is room for them."""
-    looked_at = float("-inf")
+    looked_at, replicated = float("-inf"), None
 
     def announce(connection: Redis, announcements: Sequence[Announcement]) -> list[Outcome]:
-        nonlocal looked_at
+        nonlocal looked_at, replicated
         if time.monotonic() - looked_at > ROOM_SECONDS:
             check_room(connection)
             looked_at = time.monotonic()
-        return Queues(replicating(connection), prefix).announce(announcements)
+        replicated = replicated or replicating(connection)
+        return Queues(replicated, prefix).announce(announcements)
 
     return announce
 

@@ -8,15 +8,18 @@ import json
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 from redis.exceptions import RedisError
 
+from workers.bucket.protocol import Bucket
 from workers.contract import Queues
-from workers.contract.history import DEFAULT_PROJECT, BatchState, History, Value, metrics, ref_of, step
+from workers.contract.history import DEFAULT_PROJECT, BatchState, History, Names, Value, metrics, ref_of, step
 from workers.contract.redis_words import in_words
 from workers.gemini.batches import FILE_LIFE_SECONDS, Batch, integer, timestamp
+from workers.gemini.client import Gemini
 from workers.parts import Part
 from workers.summary import Summary
 
@@ -138,6 +141,19 @@ class Kept(Chronicle):
             logger.warning("event=history_unwritten reason=%r", in_words(error))
 
 
+def count_requests(queues: Queues, gemini: Gemini, bucket: Bucket) -> None:
+    """Count what this process has asked of others since it was last counted."""
+    names = Names(queues.prefix)
+    # A folder is asked for nothing over a network.
+    calls: Any = getattr(bucket, "calls", {})
+    with suppress(RedisError), queues.connection.pipeline(transaction=False) as pipe:
+        for name, counted in (("gemini_requests_total", gemini.requests), ("bucket_requests_total", calls)):
+            for labels, number in counted.items():
+                metrics.count(pipe, names, name, *labels, amount=number)
+            counted.clear()
+        pipe.execute()
+
+
 def fields_of_look(batch: Batch) -> dict[str, Value | None]:
     """What a record says after a look at Gemini."""
     stats = batch.stats if isinstance(batch.stats, dict) else {}
@@ -178,6 +194,7 @@ def record(
         "parts_done": len(summary.parts),
         "counts": _json(msgspec.to_builtins(summary.counts)),
         "usage": _json(summary.usage),
+        "cost": _json(msgspec.to_builtins(summary.cost)) if summary.cost is not msgspec.UNSET else None,
         "finish_reasons": _json(summary.finish_reasons),
         "model_versions": _json(summary.model_versions),
         "reason": None,
@@ -206,6 +223,10 @@ def _count(
     seconds = committed_at - float(known.get("announced_at", "inf"))
     if "committed_at" not in known and seconds >= 0:
         metrics.took(pipe, names, seconds)
+    spent = _amount(json.loads(known.get("cost", "null")))
+    now = _amount(msgspec.to_builtins(summary.cost)) if summary.cost is not msgspec.UNSET else 0.0
+    if now > spent:
+        metrics.count(pipe, names, "cost_estimate_total", "USD", amount=now - spent)
     for name, label, amount in _amounts(summary, known):
         if amount > 0:
             metrics.count(pipe, names, name, *label, amount=amount)
@@ -225,6 +246,10 @@ def _amounts(summary: Summary, known: Mapping[str, str]) -> Iterator[tuple[str, 
                 shown = "OTHER"
             yield name, (shown,), number - before.get(label, 0)
     yield "raw_bytes_total", (), summary.raw_bytes - int(known.get("raw_bytes", 0))
+
+
+def _amount(cost: Any) -> float:
+    return float(cost["amount"] or 0) if isinstance(cost, dict) else 0.0
 
 
 def _json(document: Any) -> str:

@@ -6,14 +6,13 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import replace
 from typing import Any, Literal
 
 import click
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from redis.exceptions import RedisError
 
 from workers import health as health_of
 from workers import notices
@@ -22,6 +21,7 @@ from workers.bucket.opening import open_bucket
 from workers.bucket.probe import try_bucket
 from workers.command_line import batch_id, fail, printable, told
 from workers.contract import Announced, Announcement, Outcome, Queues, Trigger
+from workers.contract.history import History
 from workers.doubt import is_unheard_of
 from workers.fanout import fan_out
 from workers.jobs import prepare
@@ -29,12 +29,13 @@ from workers.outside.posts import NotTaken
 from workers.parts import forget_split, read_part
 from workers.process import Result, Tools
 from workers.process import process as process_one
-from workers.reconcile import Report, beat, reconcile
+from workers.reconcile import beat, reconcile
 from workers.redis_connection import connect, wait_for
 from workers.settings import Settings, queue_prefix, redis_url, storage_url
+from workers.showing import Bar, show_batch, show_overview
+from workers.showing import watch as watching
 from workers.summary import read_summary
-
-_WIDEST = 1000  # Batch ids are shown whole, also in a pipe and in a narrow terminal.
+from workers.unannounced import Report
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -81,9 +82,11 @@ def process(batch: str, *, as_json: bool) -> None:
         for remark in try_bucket(settings.storage_url, os.environ):
             click.echo(f"Warning: {printable(remark)}", err=True)
         tools = prepare(settings)
-        with closing(tools.gemini), _progress() as progress:
+        bar = Bar()
+        tools = replace(tools, chronicle=bar)
+        with closing(tools.gemini), bar.progress:
             said = Announced(frozenset({Trigger.PROCESS}), 1, None)
-            result = process_one(tools, _Here(tools, progress), batch, said)
+            result = process_one(tools, _Here(tools, bar), batch, said)
         if result is Result.LEFT_ALONE:
             fail(f"{batch} is left alone: its display name does not match BATCH_DISPLAY_NAME.")
         summary = read_summary(tools.bucket, batch)
@@ -121,6 +124,7 @@ def replay(batch: str, *, refetch: bool, force: bool, as_json: bool) -> None:
             )
         announcement = Announcement(batch, Trigger.REPLAY, refetch=refetch)
         outcome = queues.announce([announcement])[0]
+        _acted(queues, "replay", batch=batch, refetch=int(refetch), outcome=outcome.value)
         if as_json:
             status: Literal["accepted", "duplicate"] = (
                 "accepted" if outcome is Outcome.ACCEPTED else "duplicate"
@@ -139,7 +143,12 @@ def forget(batch: str, *, as_json: bool) -> None:
     """Remove the jobs of a batch that wait or failed for good, and what was announced of it. The bucket stays."""
     batch = batch_id(batch)
     with told():
-        forgotten = _queues().forget(batch)
+        queues = _queues()
+        forgotten = queues.forget(batch)
+        if forgotten:
+            History(queues.connection, queues.prefix).act(
+                "command line", "forget", batch=batch, jobs=forgotten
+            )
     if as_json:
         click.echo(msgspec.json.encode(Forgotten(batch, forgotten)).decode())
     elif forgotten:
@@ -154,9 +163,10 @@ def forget(batch: str, *, as_json: bool) -> None:
 @click.option(
     "--health", is_flag=True, help="Only say whether the workers are alive; 1 where something is dead."
 )
-def status(batch: str | None, *, as_json: bool, health: bool) -> None:
+@click.option("--watch", is_flag=True, help="Look again every two seconds, until Ctrl-C.")
+def status(batch: str | None, *, as_json: bool, health: bool, watch: bool) -> None:
     """Show one batch, or what waits, runs, failed and was committed lately."""
-    if health and (batch or as_json):
+    if health and (batch or as_json or watch):
         raise click.UsageError("--health stands alone.")
     batch = batch_id(batch) if batch else None
     with told(), closing(_queues().connection) as connection:
@@ -168,13 +178,23 @@ def status(batch: str | None, *, as_json: bool, health: bool) -> None:
                 fail(trouble)
             click.echo("Workers, their scheduler, Redis and the bucket are alive.")
             return
-        found = status_of.batch_status(queues, bucket, batch) if batch else status_of.overview(queues, bucket)
-    if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False))
-    elif batch:
-        _show_batch(found)
-    else:
-        _show_overview(found)
+
+        def look() -> dict[str, Any]:
+            return (
+                status_of.batch_status(queues, bucket, batch) if batch else status_of.overview(queues, bucket)
+            )
+
+        def show(found: dict[str, Any]) -> None:
+            if as_json:
+                click.echo(json.dumps(found, ensure_ascii=False))
+            else:
+                (show_batch if batch else show_overview)(found)
+
+        if watch:
+            watching(look, show)
+            return
+        found = look()
+    show(found)
     if batch and found["state"] == "unknown":
         fail(
             f"Nothing is known of {batch}: it was neither announced nor committed. It may not have ended yet, or be"
@@ -219,25 +239,22 @@ def _show_report(report: Report) -> None:
 class _Here:
     """Parts in this process, with progress: not while they are still being fetched, but then."""
 
-    def __init__(self, tools: Tools, progress: Progress) -> None:
+    def __init__(self, tools: Tools, bar: Bar) -> None:
         self._tools = tools
-        self._progress = progress
-        self._task = progress.add_task("fetching", total=None)
+        self._bar = bar
 
     def part(self, batch: str, number: int) -> None:
-        del batch
-        self._progress.update(self._task, completed=number + 1)
+        """Not now: `parts` writes all of them."""
 
     def parts(self, batch: str, numbers: Iterable[int]) -> bool:
-        waiting = list(numbers)
-        self._progress.update(self._task, description="writing", total=len(waiting), completed=0)
-        for number in waiting:
+        self._bar.writing()
+        for number in numbers:
             part = read_part(self._tools.bucket, batch, number)
             if part is None:
                 forget_split(self._tools.bucket, batch, number)
                 break
             fan_out(self._tools.bucket, batch, part, self._tools.outputs)
-            self._progress.advance(self._task)
+            self._bar.written(number)
         return True
 
     def look(self, batch: str) -> None:
@@ -255,6 +272,12 @@ def _tell(tools: Tools, batch: str) -> None:
         click.echo(f"Warning: {error} A `work` or `reconcile` of this bucket tells it later.", err=True)
 
 
+def _acted(queues: Queues, action: str, **fields: str | int) -> None:
+    """Write down what was done; it is done in any case."""
+    with suppress(RedisError):
+        History(queues.connection, queues.prefix).act("command line", action, **fields)
+
+
 def _queues() -> Queues:
     return Queues(connect(redis_url(os.environ)), queue_prefix(os.environ))
 
@@ -263,61 +286,3 @@ def _log_lines() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     for noisy in ("rq", "rq.worker", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
-
-
-def _show_batch(found: dict[str, Any]) -> None:
-    click.echo(f"{found['batch']}: {found['state']}")
-    if found["parts"]:
-        click.echo(f"  parts: {found['parts']['done']} of {found['parts']['split']} done")
-    for job in found["jobs"]:
-        click.echo(f"  {_job_line(job)}")
-    if found["trouble"]:
-        click.echo(f"  {printable(found['trouble'])}")
-    summary = found["summary"]
-    if summary:
-        counts = summary["counts"]
-        click.echo(
-            f"  {summary['state']} at {summary['committed_at']}, revision {summary['revision']}: "
-            f"{counts['total']} results, {counts['succeeded']} succeeded, "
-            f"{counts['failed']} failed, {counts['invalid']} invalid"
-        )
-        for warning in summary["warnings"]:
-            click.echo(f"  warning: {printable(warning)}")
-
-
-def _show_overview(found: dict[str, Any]) -> None:
-    for state in ("running", "waiting", "failed"):
-        click.echo(f"{state}: {found['totals'][state]}")
-        for job in found[state]:
-            click.echo(f"  {_job_line(job)}")
-    if other := found["other_path"]:
-        click.echo(
-            f"Deliveries arrive at another path than the receiver's, {other['count']} lately, the last at"
-            f" {other['path']} on {other['last_at']}: the webhook's URL must end in WEBHOOK_PATH"
-            " (see `batch-receiver webhooks list`)."
-        )
-    for name in found["unreadable"]:
-        click.echo(f"unreadable: {printable(name)}")
-    click.echo(f"committed today and yesterday: {found['committed_total']}")
-    if not found["committed"]:
-        return
-    table = Table("batch", "state", "committed", "total", "succeeded", "failed", "invalid", box=None)
-    for entry in found["committed"]:
-        counts = entry["counts"]
-        numbers = (str(counts[name]) for name in ("total", "succeeded", "failed", "invalid"))
-        table.add_row(entry["batch"], entry["state"], entry["committed_at"], *numbers)
-    Console(width=_WIDEST).print(table)
-
-
-def _job_line(job: dict[str, Any]) -> str:
-    words = [job["job"], job["state"], f"since {job['since']}"]
-    if job["next_try"]:
-        words.append(f"next try {job['next_try']}")
-    if job["reason"]:
-        words.append(f"because: {printable(job['reason'])}")
-    return "  ".join(words)

@@ -7,9 +7,10 @@ import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+import msgspec
 from msgspec.structs import replace
 
-from workers import notices
+from workers import cost, notices
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket, MissingObject, join
 from workers.completeness import Completeness, completeness, sentences
@@ -142,6 +143,7 @@ def _summary_of(plan: Plan, split: Split, total: Tally, revision: int, known: Co
         finish_reasons=dict(sorted(total.finish_reasons.items())),
         model_versions=dict(sorted(total.model_versions.items())),
         usage={field: total.usage.get(field, 0) for field in USAGE_FIELDS},
+        cost=cost.estimate(total.billed, plan.model, plan.ended_at or plan.created_at) or msgspec.UNSET,
         batch_stats=plan.batch_stats,
         parts=[PartSummary(layout.raw_part(p.number), p.lines, p.bytes, p.sha256) for p in split.parts],
         raw_bytes=split.raw_bytes,

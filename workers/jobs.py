@@ -9,9 +9,9 @@ from dataclasses import replace
 from rq import Retry, get_current_job
 from rq.job import Job
 
-from workers import fanout, notices, strangers
+from workers import cost, fanout, notices, strangers
 from workers.bucket.opening import open_bucket
-from workers.chronicle import Kept
+from workers.chronicle import Kept, count_requests
 from workers.contract import Announced, Announcement, Queues, Trigger, parse_batch_id
 from workers.errors import Unreadable, WorkerError
 from workers.gemini.access import Access
@@ -38,6 +38,7 @@ def prepare(settings: Settings) -> Tools:
     """
     global _prepared  # noqa: PLW0603
     fanout.prepare(settings.outputs)
+    cost.is_there()
     tools = Tools(
         gemini=Gemini(Access(settings.base_url, settings.api_key)),
         bucket=open_bucket(
@@ -65,7 +66,10 @@ def process_batch(batch: str) -> Retry | None:
     job, tools, queues = _ready(batch)
     kept = Kept(queues, batch)
     tools = replace(tools, chronicle=kept)
-    return _guarded(job, batch, kept, lambda: _process_until_settled(job, tools, queues, batch))
+    try:
+        return _guarded(job, batch, kept, lambda: _process_until_settled(job, tools, queues, batch))
+    finally:
+        count_requests(queues, tools.gemini, tools.bucket)
 
 
 def fan_out_part(batch: str, number: int) -> Retry | None:
@@ -81,7 +85,10 @@ def fan_out_part(batch: str, number: int) -> Retry | None:
             _log("committed", batch, state=summary.state, total=total, revision=revision)
         notices.bring(tools.downstream, tools.bucket, queues, batch)
 
-    return _guarded(job, batch, kept, step, part=number)
+    try:
+        return _guarded(job, batch, kept, step, part=number)
+    finally:
+        count_requests(queues, tools.gemini, tools.bucket)
 
 
 def tell_downstream(batch: str, revision: int) -> Retry | None:

@@ -8,24 +8,23 @@ page of the list, and the bucket for those that have ended since.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from functools import partial
 from itertools import islice
-from typing import TypeVar
 
 import msgspec
 
 from workers import commit, notices, rebuilding, timetable
 from workers.bucket import layout
-from workers.contract import Announcement, Outcome, Queues, Trigger, parse_batch_id
-from workers.errors import Incomplete, KeyRefused, WorkerError
-from workers.gemini.batches import FILE_LIFE_SECONDS, Batch, State, timestamp
+from workers.chronicle import count_requests
+from workers.contract import Queues, parse_batch_id
+from workers.errors import KeyRefused, WorkerError
+from workers.gemini.batches import Batch
 from workers.gemini.webhooks import Webhook
 from workers.outside.posts import fetch
 from workers.process import Tools, gather
 from workers.retry import LONGEST_LIFE_SECONDS
-from workers.summary import gives_way, read_summary
+from workers.unannounced import GROUP, Report, announce, ended, recent
 
 logger = logging.getLogger("workers")
 
@@ -33,41 +32,6 @@ logger = logging.getLogger("workers")
 CREATED_WITHIN_SECONDS = 5 * 86400
 # Longer than a look at the bucket takes, and than clocks may differ.
 _TRIAL_SECONDS = 3600
-
-_GROUP = 100
-_LOOKS_AT_ONCE = 8
-_TROUBLES = 20
-
-_T = TypeVar("_T")
-
-
-class Report(msgspec.Struct):
-    """What one run found. All are numbers of batches but those of webhooks; `troubles` are sentences.
-
-    `key_refused`: Gemini did not accept the API key, and so none of it may be true.
-    """
-
-    listed: int = 0
-    final: int = 0
-    committed: int = 0
-    enqueued: int = 0
-    already_waiting: int = 0
-    failed_for_good: int = 0
-    other_names: int = 0
-    unreadable: int = 0
-    swept: int = 0
-    webhooks_disabled: int = 0
-    webhooks_reenabled: int = 0
-    troubles: list[str] = []
-    key_refused: bool = False
-
-    def numbers(self) -> dict[str, int]:
-        others = {"troubles", "key_refused"}
-        return {name: value for name, value in msgspec.structs.asdict(self).items() if name not in others}
-
-    def trouble(self, sentence: str) -> None:
-        if len(self.troubles) < _TROUBLES:
-            self.troubles.append(sentence)
 
 
 def reconcile(tools: Tools, queues: Queues, *, reenable: bool, now: float | None = None) -> Report:
@@ -85,7 +49,7 @@ def reconcile(tools: Tools, queues: Queues, *, reenable: bool, now: float | None
     report, running = Report(), list[Batch]()
 
     def look() -> None:
-        _announce(tools, queues, report, now, _recent(tools, report, horizon, running))
+        announce(tools, queues, report, now, recent(tools, report, horizon, running))
         timetable.note_running(queues, [batch.id for batch in running])
         rebuilding.note_pending(queues, running, queues.now())
 
@@ -108,6 +72,7 @@ def reconcile(tools: Tools, queues: Queues, *, reenable: bool, now: float | None
         queues.count("reconcile_errors")
     queues.count("reconcile_runs")
     rebuilding.note_run(queues, now, report.enqueued, msgspec.to_builtins(report), webhooks)
+    count_requests(queues, tools.gemini, tools.bucket)
     return report
 
 
@@ -121,9 +86,9 @@ def glance(tools: Tools, queues: Queues) -> Report:
     known = timetable.running(queues)
 
     def look() -> None:
-        page = islice(tools.gemini.batches(_GROUP), _GROUP)
-        ended = (batch for batch in _ended(tools, report, page, running) if batch.id in known)
-        _announce(tools, queues, report, queues.now(), ended)
+        page = islice(tools.gemini.batches(GROUP), GROUP)
+        found = (batch for batch in ended(tools, report, page, running) if batch.id in known)
+        announce(tools, queues, report, queues.now(), found)
         timetable.note_running(queues, [batch.id for batch in running])
 
     _standing_alone(report, "looking for batches", look)
@@ -161,117 +126,6 @@ def _standing_alone(report: Report, doing: str, duty: Callable[[], None]) -> Non
     except WorkerError as error:
         report.key_refused |= isinstance(error, KeyRefused)
         report.trouble(f"While {doing}: {error}")
-
-
-def _announce(tools: Tools, queues: Queues, report: Report, now: float, batches: Iterable[Batch]) -> None:
-    """What was found before the list broke off is enqueued all the same."""
-    missing: list[tuple[float, str]] = []
-    try:
-        for ended, batch in _missing(tools, queues, report, batches):
-            missing.append((ended or now, batch))
-    finally:
-        missing.sort()
-        for group in _groups(missing):
-            announcements = [
-                Announcement(batch, Trigger.RECONCILE, urgent=now - ended > FILE_LIFE_SECONDS / 2)
-                for ended, batch in group
-            ]
-            outcomes = queues.announce(announcements)
-            report.enqueued += outcomes.count(Outcome.ACCEPTED)
-            report.already_waiting += outcomes.count(Outcome.DUPLICATE)
-
-
-def _missing(
-    tools: Tools, queues: Queues, report: Report, batches: Iterable[Batch]
-) -> Iterator[tuple[float | None, str]]:
-    failed = _failed_for_good(queues)
-    with ThreadPoolExecutor(_LOOKS_AT_ONCE, thread_name_prefix="look") as threads:
-        for group in _groups(batches):
-            with queues.connection.pipeline(transaction=False) as pipe:
-                for batch in group:
-                    pipe.hget(f"rq:job:{queues.batch_job_id(batch.id)}", "status")
-                statuses = pipe.execute()
-            done = threads.map(lambda batch: _is_committed(tools, report, batch), group)
-            for batch, status, is_done in zip(group, statuses, done, strict=True):
-                if is_done is None:
-                    report.unreadable += 1
-                elif is_done:
-                    report.committed += 1
-                elif batch.id in failed:
-                    report.failed_for_good += 1
-                elif status is not None:
-                    report.already_waiting += 1
-                else:
-                    yield timestamp(batch.ended_at), batch.id
-
-
-def _recent(tools: Tools, report: Report, horizon: float, running: list[Batch]) -> Iterator[Batch]:
-    """The batches that ended and are ours, of those created since `horizon`; see `_ended`.
-
-    The rest of the list is left out where it goes from newer to older batches; in any other order it is read whole.
-    """
-    return _ended(tools, report, _since(tools.gemini.batches(), horizon), running)
-
-
-def _since(batches: Iterable[Batch], horizon: float) -> Iterator[Batch]:
-    earliest, is_ordered, old_in_a_row = float("inf"), True, 0
-    for batch in batches:
-        created = timestamp(batch.created_at)
-        is_ordered &= created is not None and created <= earliest
-        earliest = created if created is not None else earliest
-        if created is None or created >= horizon:
-            old_in_a_row = 0
-            yield batch
-            continue
-        old_in_a_row += 1
-        if is_ordered and old_in_a_row >= _GROUP:
-            return
-
-
-def _ended(tools: Tools, report: Report, batches: Iterable[Batch], running: list[Batch]) -> Iterator[Batch]:
-    """The batches that ended and are ours. Those of ours that have not ended are added to `running`."""
-    for batch in batches:
-        report.listed += 1
-        if parse_batch_id(batch.id) != batch.id:
-            report.unreadable += 1
-            report.trouble(f"Gemini lists a batch that can't be asked for: {batch.id[:64]!r}.")
-        elif not batch.final:
-            if tools.wants(batch):
-                running.append(batch)
-        elif tools.wants(batch):
-            report.final += 1
-            yield batch
-        else:
-            report.final += 1
-            report.other_names += 1
-
-
-def _is_committed(tools: Tools, report: Report, batch: Batch) -> bool | None:
-    """Whether what is in the bucket is final for what Gemini lists; None where it can't be read."""
-    try:
-        summary = read_summary(tools.bucket, batch.id)
-    except Incomplete as error:
-        report.trouble(str(error))
-        return None
-    # A list shows state and counts, no results.
-    has_results = (
-        batch.state is State.SUCCEEDED
-        or batch.result_file is not None
-        or bool(batch.inline)
-        or bool(batch.succeeded_results)
-    )
-    return not gives_way(summary, batch.state, has_results=has_results)
-
-
-def _failed_for_good(queues: Queues) -> set[str]:
-    """Batches of which a job failed for good: their own or a part's."""
-    found = set()
-    for name in queues.names:
-        for job_id in queues.queue(name).failed_job_registry.get_job_ids(cleanup=False):
-            batch = queues.batch_of(job_id)
-            if batch:
-                found.add(batch)
-    return found
 
 
 def _sweep(tools: Tools, queues: Queues, report: Report) -> None:
@@ -321,14 +175,3 @@ def _is_disabled(webhook: Webhook) -> bool:
     return webhook.disabled_for_failures and any(
         event.startswith("batch.") for event in webhook.subscribed_events
     )
-
-
-def _groups(elements: "Iterable[_T]") -> "Iterator[Sequence[_T]]":
-    group: list[_T] = []
-    for element in elements:
-        group.append(element)
-        if len(group) == _GROUP:
-            yield group
-            group = []
-    if group:
-        yield group

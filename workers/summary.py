@@ -29,6 +29,23 @@ class Counts(msgspec.Struct, frozen=True):
     unasked: int | UnsetType = UNSET
 
 
+class Cost(msgspec.Struct, frozen=True):
+    """What a batch cost, an estimate; absent without the extra `[cost]`.
+
+    `amount` is a decimal number, null where no price is known. `rates` names the list of prices, `rates_date` the day
+    whose prices were taken. `unknown_models` are not in the amount; for `standard_rate_models` no price of batches is
+    known, and the amount has the full one.
+    """
+
+    amount: str | None
+    currency: str
+    rates: str
+    rates_date: str
+    estimate: bool = True
+    unknown_models: list[str] = []
+    standard_rate_models: list[str] = []
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """`batch.json`."""
 
@@ -46,6 +63,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     finish_reasons: dict[str, int]
     model_versions: dict[str, int] = {}
     usage: dict[str, int]
+    cost: Cost | msgspec.UnsetType = msgspec.UNSET
     batch_stats: Any
     parts: list[PartSummary]
     raw_bytes: int

@@ -7,9 +7,15 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import ROOT
+from tests.test_cases import OWN
 
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
-PAGES = {"docs/architecture.md": ARCHITECTURE, "CONTRIBUTING.md": (ROOT / "CONTRIBUTING.md").read_text()}
+ANSWERS = (ROOT / "docs/answers.md").read_text()
+PAGES = {
+    "docs/architecture.md": ARCHITECTURE,
+    "docs/answers.md": ANSWERS,
+    "CONTRIBUTING.md": (ROOT / "CONTRIBUTING.md").read_text(),
+}
 
 
 def named(pattern: str) -> list[tuple[str, str]]:
@@ -56,3 +62,12 @@ def test_every_make_target_that_a_page_names_exists() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for _, command in named(r"make [a-z-]+"):
         assert re.search(rf"^{command.removeprefix('make ')}:", makefile, re.MULTILINE), command
+
+
+def test_every_row_of_the_answers_names_a_test_and_every_case_has_a_row() -> None:
+    rows = [line.split("|") for line in ANSWERS.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) > 90
+    assert all(re.fullmatch(r" `tests/[\w/]+\.py::\w+` ", row[3]) for row in rows)
+    inputs = {path.name for path in (ROOT / "tests/cases").iterdir()}
+    assert inputs == set(re.findall(r"`([\w-]+\.jsonl?)`", ANSWERS))
+    assert {row[2].strip() for row in rows} >= OWN.keys()

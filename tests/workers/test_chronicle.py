@@ -253,6 +253,23 @@ def test_reconcile_shows_what_gemini_works_on_until_it_has_ended(
     )
 
 
+def test_requests_are_counted_by_call_and_status_and_never_by_batch(
+    gemini: Emulator, redis_client: Redis, tools: process.Tools
+) -> None:
+    assert tools
+    batch = gemini.put_batch(result_line("a"))
+    gemini.fault("status", f"batches/{batch}", value=503)
+    job = announced(redis_client, batch)
+    run(redis_client, job)
+    gemini.clear_faults()
+    run(redis_client, job)
+
+    assert sample(redis_client, 'gemini_requests_total{call="batch",code="503"}') == 1
+    assert sample(redis_client, 'gemini_requests_total{call="batch",code="200"}') == 1
+    assert sample(redis_client, 'gemini_requests_total{call="download",code="200"}') == 1
+    assert batch not in metrics.render(redis_client, "batch-receiver", "1").decode()
+
+
 def test_a_history_that_can_not_be_written_holds_up_nothing(
     gemini: Emulator,
     redis_client: Redis,

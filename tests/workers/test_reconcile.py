@@ -23,7 +23,7 @@ from workers.gemini.access import Access, Secret
 from workers.gemini.batches import Batch, parse_batch
 from workers.gemini.client import Gemini
 from workers.process import Result, Tools, process
-from workers.reconcile import Report
+from workers.unannounced import Report
 
 HERE = Announced(frozenset({Trigger.PROCESS}), 1, None)
 

@@ -9,6 +9,7 @@ deleting by the list, copying) is done in another way, found out by trying.
 """
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,7 +24,17 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from workers.bucket.access import access
 from workers.bucket.connections import Connections
 from workers.bucket.protocol import MissingObject, check_name, check_prefix, join
-from workers.bucket.reasons import Place, code_of, is_not_offered, is_panic, is_refused, may_heal, translation
+from workers.bucket.reasons import (
+    Lack,
+    Lacking,
+    Place,
+    code_of,
+    is_not_offered,
+    is_panic,
+    is_refused,
+    may_heal,
+    translation,
+)
 from workers.bucket.sending import Sink, Upload
 from workers.errors import BucketUnavailable
 
@@ -43,16 +54,6 @@ _READ_BYTES = 8 << 20
 # What one DeleteObjects request of S3 takes; obstore splits further where a store takes less.
 _DELETE_AT_ONCE = 1000
 
-_CONDITIONS = (
-    "{url} knows no conditions: a look before and after makes sure that an object is created once, "
-    "which two workers at the very same moment can defeat."
-)
-_BULK_DELETION = (
-    "{url} deletes no lists of objects: they are deleted one by one; "
-    "AWS_DISABLE_BULK_DELETE=true saves the attempt."
-)
-_COPYING = "{url} does not copy objects: their bytes pass through the worker."
-
 
 class ObjectStore:
     """`Bucket` below the prefix of an `s3://`, `gs://` or `az://` URL."""
@@ -65,24 +66,20 @@ class ObjectStore:
         self.concurrency = concurrency or _CONCURRENCY
         self._place = Place(url, urlsplit(url).scheme, settings.credentials)
         self._stores = Connections(url, settings, self.concurrency + _PARTS_AT_ONCE)
-        self._remarks = list(settings.remarks)
+        self._lacking = Lacking(url, settings.remarks)
+        self.calls: Counter[tuple[str, str]] = Counter()  # what was done, and how it went
 
     @property
     def remarks(self) -> Sequence[str]:
-        return tuple(self._remarks)
-
-    def _lack(self, what: str) -> None:
-        if not self._lacks(what):
-            self._remarks.append(what.format(url=self.url))
-
-    def _lacks(self, what: str) -> bool:
-        return what.format(url=self.url) in self._remarks
+        return self._lacking.remarks
 
     def get(self, name: str) -> bytes | None:
         check_name(name)
         with self._translated("read"):
             try:
-                return obstore.get(self._stores.patient, name).bytes().to_bytes()
+                found = obstore.get(self._stores.patient, name)
+                self._of_a_store(found.meta)
+                return found.bytes().to_bytes()
             except FileNotFoundError as error:
                 self._missing(error)
                 return None
@@ -91,7 +88,7 @@ class ObjectStore:
         check_name(name)
         with self._translated("read"):
             try:
-                return obstore.head(self._stores.patient, name)["size"]
+                return self._of_a_store(obstore.head(self._stores.patient, name))["size"]
             except FileNotFoundError as error:
                 self._missing(error)
                 return None
@@ -101,7 +98,7 @@ class ObjectStore:
         check_name(name)
         with self._translated("read"):
             try:
-                meta = obstore.head(self._stores.patient, name)
+                meta = self._of_a_store(obstore.head(self._stores.patient, name))
             except FileNotFoundError:
                 raise self._gone(name) from None
         for offset in range(start, meta["size"], _READ_BYTES):
@@ -136,7 +133,7 @@ class ObjectStore:
         with self._translated("read"):
             try:
                 found = obstore.get(self._stores.patient, name)
-                version = _version(found.meta)
+                version = _version(self._of_a_store(found.meta))
                 data = found.bytes().to_bytes()
             except FileNotFoundError as error:
                 self._missing(error)
@@ -153,12 +150,12 @@ class ObjectStore:
         """See `Bucket`. The condition of a replacement is tried too."""
         outdated: UpdateVersion = {"e_tag": '"0"', "version": "1"}
         if self._put_if("create", name, b"", "") or self._put_if(outdated, name, b"", ""):
-            self._lack(_CONDITIONS)
-        return not self._lacks(_CONDITIONS)
+            self._lacking.note(Lack.CONDITIONS)
+        return Lack.CONDITIONS not in self._lacking
 
     def _put_if(self, mode: "PutMode", name: str, data: bytes, content_type: str) -> bool:
         """Store the object if the condition holds, as the store says; where it knows none, in any case."""
-        if not self._lacks(_CONDITIONS) and mode:
+        if Lack.CONDITIONS not in self._lacking and mode:
             kind = {"Content-Type": content_type}
             with self._translated("write"):
                 try:
@@ -174,7 +171,7 @@ class ObjectStore:
                 else:
                     return True
             self._put(name, data, content_type)
-            self._lack(_CONDITIONS)
+            self._lacking.note(Lack.CONDITIONS)
             return True
         self._put(name, data, content_type)
         return True
@@ -184,12 +181,12 @@ class ObjectStore:
         size = self.size(source)
         if size is None:
             raise self._gone(source)
-        if size > _COPY_BYTES or self._lacks(_COPYING):
+        if size > _COPY_BYTES or Lack.COPYING in self._lacking:
             join(self, [source], target, content_type)
         elif not self._copy(source, target) or self.size(target) != size:
             # Some stores say yes and do nothing, and some look for a name with its % decoded.
             join(self, [source], target, content_type)
-            self._lack(_COPYING)
+            self._lacking.note(Lack.COPYING)
 
     def _copy(self, source: str, target: str) -> bool:
         """Whether the store says that it copied."""
@@ -250,7 +247,7 @@ class ObjectStore:
         pending = iter(names)
         while chunk := [check_name(name) for name in islice(pending, _DELETE_AT_ONCE)]:
             with self._translated("delete"):
-                if self._lacks(_BULK_DELETION):
+                if Lack.BULK_DELETION in self._lacking:
                     self._delete_singly(chunk)
                 else:
                     self._delete(chunk)
@@ -266,7 +263,7 @@ class ObjectStore:
             if self._place.scheme != "s3" or not (is_not_offered(error) or is_refused(error)):
                 raise
             self._delete_singly(names)
-            self._lack(_BULK_DELETION)
+            self._lacking.note(Lack.BULK_DELETION)
 
     def _delete_singly(self, names: Sequence[str]) -> None:
         store = self._stores.single if self._place.scheme == "s3" else self._stores.patient
@@ -309,19 +306,27 @@ class ObjectStore:
     @contextmanager
     def _translated(self, doing: str) -> Iterator[None]:
         """Errors of obstore as ours, without their text: it holds URLs, which may be signed."""
+        outcome = "error"
         try:
             yield
-        except (BaseError, OSError, ValueError) as error:
-            raise translation(error, self._place, doing) from None
+            outcome = "ok"
         except BaseException as error:
-            if not is_panic(error):
-                raise
-            raise translation(error, self._place, doing) from None
+            if isinstance(error, BaseError | OSError | ValueError) or is_panic(error):
+                raise translation(error, self._place, doing) from None
+            raise
+        finally:
+            self.calls[doing, outcome] += 1
 
     def _missing(self, error: FileNotFoundError) -> None:
         """Tell a missing bucket, which obstore reports as a missing object, from a missing object."""
         if code_of(error) in {"NoSuchBucket", "ContainerNotFound"}:
             raise translation(error, self._place, "read") from None
+
+    def _of_a_store(self, meta: "ObjectMeta") -> "ObjectMeta":
+        """What comes with an ETag: a page of something in between, with a 200 too, has none."""
+        if not meta["e_tag"]:
+            raise BucketUnavailable(f"{self.url} did not answer as it should (its answer names no ETag).")
+        return meta
 
     def _gone(self, name: str) -> MissingObject:
         return MissingObject(f"{name} is not, or no longer, in {self.url}.")

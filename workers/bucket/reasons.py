@@ -4,7 +4,9 @@ Nothing of a text is passed on but a status and a code: it holds URLs, which may
 """
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from obstore.exceptions import NotSupportedError, PermissionDeniedError, UnauthenticatedError
 
@@ -72,6 +74,41 @@ _SIGNS = (
     ("builder error", "its address can't be used"),
     ("connection ", "the connection broke"),
 )
+
+
+class Lack(StrEnum):
+    """What a store may lack, each with the sentence that says how it is done without."""
+
+    CONDITIONS = (
+        "{url} knows no conditions: a look before and after makes sure that an object is created once, "
+        "which two workers at the very same moment can defeat."
+    )
+    BULK_DELETION = (
+        "{url} deletes no lists of objects: they are deleted one by one; "
+        "AWS_DISABLE_BULK_DELETE=true saves the attempt."
+    )
+    COPYING = "{url} does not copy objects: their bytes pass through the worker."
+
+
+class Lacking:
+    """What one store has turned out to lack."""
+
+    def __init__(self, url: str, remarks: Iterable[str]) -> None:
+        """`remarks`: what is to be said of it besides."""
+        self._url = url
+        self._remarks = tuple(remarks)
+        self._found: list[Lack] = []
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        return (*self._remarks, *(lack.format(url=self._url) for lack in self._found))
+
+    def note(self, lack: Lack) -> None:
+        if lack not in self._found:
+            self._found.append(lack)
+
+    def __contains__(self, lack: Lack) -> bool:
+        return lack in self._found
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,14 @@ class Followed:
     """Where sentinels are, and what they are asked for.
 
     `url` has the rest for whichever server they name, under a host that is nobody's; `options` are the sentinels' own
-    (`username`, `password`); `replicas` are how many have to have what is acknowledged.
+    (`username`, `password`); `replicas` are how many have to have what is acknowledged, None where it does not say.
     """
 
     sentinels: tuple[tuple[str, int], ...]
     service: str
     url: str
     options: dict[str, str]
-    replicas: int
+    replicas: int | None
 
 
 def parse(url: str) -> Followed | None:
@@ -38,8 +38,9 @@ def parse(url: str) -> Followed | None:
     if not service or not (database or "0").isdecimal():
         raise ValueError
     query = parse_qsl(parts.query, strict_parsing=bool(parts.query))
-    replicas = int(dict(query).get(_REPLICAS, "1"))
-    if replicas < 0:
+    said = dict(query).get(_REPLICAS)
+    replicas = int(said) if said is not None else None
+    if replicas is not None and replicas < 0:
         raise ValueError
     return Followed(
         tuple(_host_and_port(each) for each in hosts.split(",")),

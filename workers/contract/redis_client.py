@@ -1,12 +1,15 @@
 """A client for REDIS_URL, built here for every process."""
 
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.connection import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError
+from redis.exceptions import ReadOnlyError, RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 from redis.sentinel import Sentinel
@@ -45,10 +48,29 @@ def open_client(url: str, **options: Any) -> Redis:
     return client
 
 
-def replicas_wanted(client: Redis) -> int:
-    """How many replicas have to have what is acknowledged; none where no failover is foreseen."""
-    wanted: int = client.connection_pool.connection_kwargs.get("replicas", 0)
-    return wanted
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """How many replicas have to have what is acknowledged; `is_strict` where the address says so."""
+
+    least: int
+    is_strict: bool
+
+
+def replicas_wanted(client: Redis) -> Replicas:
+    """None where no failover is foreseen; one where sentinels are followed and the address says nothing else."""
+    if "sentinel" not in client.connection_pool.connection_kwargs:
+        return Replicas(0, is_strict=True)
+    said: int | None = client.connection_pool.connection_kwargs["replicas"]
+    return Replicas(1 if said is None else said, is_strict=said is not None)
+
+
+def is_alone(connection: Any) -> bool:
+    """Whether the sentinels call the server of this connection the master, and none of them sees a replica alive.
+
+    Raises:
+        redis.exceptions.ConnectionError: no sentinel answers.
+    """
+    return isinstance(connection, _Following) and connection.is_alone()
 
 
 class _Following(Connection):
@@ -57,11 +79,20 @@ class _Following(Connection):
     redis-py's own SentinelManagedConnection holds on to its pool, which RQ builds anew in each child.
     """
 
-    def __init__(self, *, sentinel: Sentinel, service: str, replicas: int, **options: Any) -> None:
+    def __init__(self, *, sentinel: Sentinel, service: str, replicas: int | None, **options: Any) -> None:
         self._sentinel = sentinel
         self._service = service
         del replicas  # A fact of the client, see above.
         super().__init__(**options)  # type: ignore[no-untyped-call]
+
+    def is_alone(self) -> bool:
+        if self._sentinel.discover_master(self._service) != (self.host, self.port):  # type: ignore[no-untyped-call]
+            return False
+        for sentinel in self._sentinel.sentinels:
+            with suppress(RedisError):
+                if any(_lives(replica) for replica in sentinel.sentinel_slaves(self._service)):
+                    return False
+        return True
 
     def _connect(self) -> Any:
         self.host, self.port = self._sentinel.discover_master(self._service)  # type: ignore[no-untyped-call]
@@ -74,6 +105,11 @@ class _Following(Connection):
             # A master that has become a replica: the next connection asks the sentinels again.
             self.disconnect()  # type: ignore[no-untyped-call]
             raise RedisConnectionError from error
+
+
+def _lives(replica: Mapping[str, Any]) -> bool:
+    """By what a sentinel says of it. One that it has no connection to is on its way to being called down."""
+    return not {"s_down", "o_down", "disconnected"} & set(str(replica["flags"]).split(","))
 
 
 def _following(followed: Followed, common: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from workers.gemini.scan import (
     pairs,
     plain,
     take_apart,
+    with_numbers,
 )
 from workers.gemini.spool import Body, Elements, Mapped
 
@@ -166,7 +167,9 @@ def parse_page(body: Body) -> tuple[Iterable[Body], str]:
         try:
             page = _page.decode(body)
             return map(memoryview, page.operations), page.next_page_token
-        except RecursionError:
+        except msgspec.ValidationError:
+            raise
+        except (RecursionError, msgspec.DecodeError):
             text = bytes(body)
     scanned = take_apart(text, operations)
     token = _page.decode(scanned.outline).next_page_token
@@ -201,7 +204,9 @@ def _read(body: Body) -> tuple[_Operation, _Output]:
         try:
             operation = _operation.decode(body)
             return operation, _output(operation)
-        except RecursionError:
+        except msgspec.ValidationError:
+            raise
+        except (RecursionError, msgspec.DecodeError):
             text = bytes(body)
             return _read_around(text, lambda bounds: [msgspec.Raw(text[i:j]) for i, j in pairs(bounds)])
     # A wrong value, a wrong type, bytes that are no UTF-8: all are ValueErrors.
@@ -214,7 +219,7 @@ def _read_around(
     elements_of: Callable[[Bounds], Collection[msgspec.Raw]],
     passed: Callable[[int], None] = lambda _: None,
 ) -> tuple[_Operation, _Output]:
-    """An operation whose inline results are too many to hold, or nest too deep for the decoder."""
+    """An operation whose inline results are too many to hold, nest too deep for the decoder, or have odd numbers."""
     scanned = take_apart(body, inline_results, passed)
     operation = _operation.decode(scanned.outline)
     place, file, inline = _output(operation)
@@ -222,8 +227,16 @@ def _read_around(
         inline = elements_of(scanned.elements[place])
         for element in inline:
             with suppress(RecursionError):
-                _value.decode(element)
+                _check(element)
     return operation, (place, file, inline)
+
+
+def _check(element: msgspec.Raw) -> None:
+    """Raises ValueError for what is no JSON, but for numbers that JSON has not; those are seen to line by line."""
+    try:
+        _value.decode(element)
+    except msgspec.DecodeError:
+        _value.decode(with_numbers(bytes(element)))
 
 
 def _output(operation: _Operation) -> _Output:

@@ -1,6 +1,7 @@
 """Gemini's API for one key: a batch, the list of batches, result files, webhooks."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 
@@ -32,6 +33,11 @@ class Gemini:
 
     def close(self) -> None:
         self.http.close()
+
+    @property
+    def requests(self) -> Counter[tuple[str, str]]:
+        """How many requests there were, by what was asked for and status; whoever counts them clears it."""
+        return self.http.requests
 
     def batch(self, batch: str) -> Batch:
         """Ask for one batch.

@@ -5,6 +5,7 @@ the key goes nowhere else.
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -65,6 +66,8 @@ class Http:
     def __init__(self, access: Access, limits: Limits) -> None:
         self.base_url = access.base_url
         self.limits = limits
+        self.requests: Counter[tuple[str, str]] = Counter()
+        """How many requests there were: what was asked for, and the status, or `none`."""
         self._key = access.api_key
         self._client = httpx.Client(
             base_url=access.base_url,
@@ -170,7 +173,7 @@ class Http:
     def _send(self, request: httpx.Request) -> httpx.Response:
         """The answer to a request, or to where it is redirected: a download's address is said to be (bifrost #5579)."""
         for _ in range(_REDIRECTS):
-            answer = self._client.send(request, stream=True)
+            answer = self._sent(request)
             following = answer.next_request
             if (
                 following is None
@@ -180,7 +183,16 @@ class Http:
                 return answer
             answer.close()
             request = following
-        return self._client.send(request, stream=True)
+        return self._sent(request)
+
+    def _sent(self, request: httpx.Request) -> httpx.Response:
+        code = "none"
+        try:
+            answer = self._client.send(request, stream=True)
+            code = str(answer.status_code)
+        finally:
+            self.requests[_call_of(request.url.path), code] += 1
+        return answer
 
     def unreachable(self, error: httpx.HTTPError) -> GeminiUnavailable:
         name = type(error).__name__
@@ -201,3 +213,13 @@ class Http:
                 if len(content) >= _ERROR_BYTES or time.monotonic() > deadline:
                     break
         return content
+
+
+def _call_of(path: str) -> str:
+    """What a request asks for, in one of a few words."""
+    if "download" in path:
+        return "download"
+    if path.startswith("/v1beta/batches/"):
+        return "batch"
+    words = {"/v1beta/batches": "list", "/v1beta/webhooks": "webhooks", "/v1beta/files": "files"}
+    return next((word for beginning, word in words.items() if path.startswith(beginning)), "other")

@@ -17,6 +17,9 @@ _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?P<end>")?'
 _TOKEN = re.compile(_STRING + rb"|[\[\]{}:,]", re.DOTALL)
 # All that stands before the next bracket, and that; or a quote, where a string is not closed.
 _TO_BRACKET = re.compile(rb'(?:[^"\[\]{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+(["\[\]{}])?', re.DOTALL)
+_STRING_OR_NO_NUMBER = re.compile(
+    _STRING + rb"|(?P<odd>(?<![\w.+-])-?(?:NaN|Infinity)(?![\w.+-]))", re.DOTALL
+)
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 
 Place = tuple[str, ...]
@@ -90,6 +93,11 @@ def pairs(bounds: Bounds) -> Iterator[tuple[int, int]]:
     """Where each value starts and ends."""
     each = iter(bounds)
     return zip(each, each, strict=True)
+
+
+def with_numbers(text: bytes) -> bytes:
+    """JSON in which a bare `NaN` or `Infinity`, which JSON has not and other writers have, is a zero."""
+    return _STRING_OR_NO_NUMBER.sub(lambda found: b"0" if found["odd"] else found[0], text)
 
 
 def operations(path: list[str]) -> Place | None:

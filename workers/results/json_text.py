@@ -84,7 +84,7 @@ def compact(text: bytes | memoryview) -> bytes:
     """JSON without white space between its tokens, otherwise as it came; however deep it nests."""
     try:
         return msgspec.json.format(text, indent=-1)
-    except RecursionError:
+    except (RecursionError, msgspec.DecodeError):  # deep, or with a bare NaN
         return _STRING_OR_SPACE.sub(rb"\1", bytes(text))
 
 

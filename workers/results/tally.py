@@ -10,6 +10,9 @@ from msgspec.structs import astuple
 from workers.results.answers import USAGE_FIELDS, Usage
 from workers.results.result import Status, finish_label
 
+LONG_PROMPTS = (128_000, 200_000)
+"""Tokens of a prompt beyond which Gemini's prices have been others (1.5 and 2.5 Pro)."""
+
 
 class Counted(Protocol):
     """What of a result is counted."""
@@ -31,6 +34,7 @@ class Tally(Struct):
 
     `dataset`: how many of the parts became a table. `model_versions`: how many answers say that they are of which
     model. `unexplained_tokens`: how many of `total_tokens` no other field tells; below 0 where they tell more.
+    `billed`: usage and `answers` by model and length of prompt, as `bill_of` names them, since prices differ by both.
     """
 
     lines: int = 0
@@ -41,6 +45,7 @@ class Tally(Struct):
     dataset: int = 0
     model_versions: dict[str, int] = {}
     unexplained_tokens: int = 0
+    billed: dict[str, dict[str, int]] = {}
 
     def add(self, other: "Tally") -> None:
         self.lines += other.lines
@@ -51,6 +56,8 @@ class Tally(Struct):
         self.dataset += other.dataset
         self.model_versions = _sum(self.model_versions, other.model_versions)
         self.unexplained_tokens += other.unexplained_tokens
+        bills = self.billed.keys() | other.billed.keys()
+        self.billed = {bill: _sum(self.billed.get(bill, {}), other.billed.get(bill, {})) for bill in bills}
 
 
 def tally_of(results: Sequence[Counted]) -> Tally:
@@ -66,7 +73,32 @@ def tally_of(results: Sequence[Counted]) -> Tally:
         usage=usage,
         model_versions=_named([result.model_version for result in results]),
         unexplained_tokens=_unexplained(usage if len(totals) == len(usages) else _summed(totals)),
+        billed=_billed(results, usage),
     )
+
+
+def bill_of(model: str | None, prompt_tokens: int) -> str:
+    """Which answers cost the same a token: a model, and how many of Gemini's limits its prompt is beyond."""
+    return f"{model or ''}|{sum(prompt_tokens > limit for limit in LONG_PROMPTS)}"
+
+
+def _billed(results: Sequence[Counted], usage: dict[str, int]) -> dict[str, dict[str, int]]:
+    longest, models, answers = 0, set(), 0
+    for result in results:
+        if result.usage:
+            answers += 1
+            models.add(result.model_version)
+            longest = max(longest, result.usage.prompt_tokens or 0)
+    if not answers:
+        return {}
+    if len(models) == 1 and longest <= LONG_PROMPTS[0]:
+        return {bill_of(models.pop(), longest): {**usage, "answers": answers}}
+    groups: dict[str, list[Usage]] = {}
+    for result in results:
+        if result.usage:
+            bill = bill_of(result.model_version, result.usage.prompt_tokens or 0)
+            groups.setdefault(bill, []).append(result.usage)
+    return {bill: {**_summed(usages), "answers": len(usages)} for bill, usages in groups.items()}
 
 
 def _summed(usages: Sequence[Usage]) -> dict[str, int]:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.errors import GeminiUnavailable
-from workers.gemini.batches import Batch, State, parse_batch, timestamp
+from workers.gemini.batches import Batch, State, parse_batch, parse_page, timestamp
 from workers.gemini.spool import Body, Spool
 from workers.results.result import parse
 from workers.sources import InlineSource
@@ -396,3 +396,32 @@ def test_deep_json_that_is_no_batch_is_refused(cut: int) -> None:
     body = b'{"response":{"inlinedResponses":[' + DEEP[:-cut]
     with pytest.raises(GeminiUnavailable):
         parse_batch(body, "abc")
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "Infinity"])
+@pytest.mark.parametrize("of", [spooled, bytes])
+def test_an_inline_answer_with_a_number_that_json_has_not_is_read(
+    of: Callable[[bytes], Body], number: str
+) -> None:
+    good = '{"metadata":{"key":"b"},"response":{"text":"NaN, \\"Infinity\\""}}'
+    odd = '{"metadata":{"key":"a"},"response":{"avgLogprobs":[' + number + "," + number + "]}}"
+    body = (
+        '{"name":"batches/x","metadata":{"state":"BATCH_STATE_SUCCEEDED"},"done":true,'
+        '"response":{"inlinedResponses":{"inlinedResponses":[' + odd + "," + good + "]}}}"
+    ).encode()
+
+    batch = parse_batch(of(body))
+
+    assert batch.inline is not None
+    assert [bytes(element).decode() for element in batch.inline] == [odd, good]
+    (listed,), _ = parse_page(of(b'{"operations":[' + body + b"]}"))
+    assert parse_batch(listed).state is State.SUCCEEDED
+    lines = [*InlineSource(batch.inline)._lines()]
+    assert [parse(line).status for line in lines] == ["succeeded", "succeeded"]
+
+
+@pytest.mark.parametrize("odd", ["nan", "NaNs", "--Infinity", "Infin", '{"a":NaN'])
+def test_other_things_that_json_has_not_are_refused_still(odd: str) -> None:
+    body = '{"done":true,"response":{"inlinedResponses":[{"a":' + odd + "}]}}"
+    with pytest.raises(GeminiUnavailable):
+        parse_batch(spooled(body.encode()))

@@ -51,6 +51,15 @@ def test_it_does_not_matter_how_keys_are_grouped(keys: list[str], cut: int) -> N
     assert whole == first | {position + len(keys[:cut]): number for position, number in second.items()}
 
 
+@given(st.lists(DIGESTS))
+def test_of_a_digest_only_the_bytes_that_are_kept_count(groups: list[list[bytes]]) -> None:
+    counter, seen = KeyCounter(10), Counter[bytes]()
+
+    for group in groups:
+        cut = [each[:10] + bytes(6) for each in group]
+        assert counter.number(b"".join(group)) == naive(cut, seen)
+
+
 def test_many_keys_are_kept_apart_while_the_tables_grow() -> None:
     count = 30_000
     keys = b"".join(digest(f"request-{n}") for n in range(count))

@@ -1,0 +1,31 @@
+#!/bin/sh
+# Runs a command with what the tests of containers need: podman, images of this version and of the commit before (or of
+# $PREVIOUS), podman-compose, and a network of their own, in which ports 80 and 443 are free. As root.
+set -eu
+for program in podman buildah runc unshare ip iptables; do
+    if ! command -v $program > /dev/null; then
+        echo "$program is not installed, so the containers are not tried: apt-get install podman buildah runc netavark" \
+            "aardvark-dns iptables iproute2 debootstrap" >&2
+        exit 0
+    fi
+done
+here=$(cd "$(dirname "$0")" && pwd)
+export CONTAINERS_CONF="$here/containers.conf"
+"$here/stand_ins.sh"
+tools=$PWD/.cache/podman-compose
+[ -x "$tools/bin/podman-compose" ] || {
+    python3 -m venv "$tools"
+    "$tools/bin/pip" install --quiet podman-compose==1.6.0
+}
+export BATCH_RECEIVER_COMPOSE="$tools/bin/podman-compose"
+BATCH_RECEIVER_PREVIOUS=$(mktemp -d)
+export BATCH_RECEIVER_PREVIOUS
+trap 'rm -rf "$BATCH_RECEIVER_PREVIOUS"' EXIT
+git archive "${PREVIOUS:-HEAD^}" | tar -x -C "$BATCH_RECEIVER_PREVIOUS"
+for version in previous next; do
+    [ $version = next ] && source=. || source=$BATCH_RECEIVER_PREVIOUS
+    buildah bud --quiet --isolation chroot --pull-never --network host --tag batch-receiver:$version \
+        --file "$source/deploy/Dockerfile" "$source" > /dev/null
+done
+# Builds need the network; what is tried has one of its own.
+unshare --net sh -c 'ip link set lo up && exec "$@"' sh "$@"

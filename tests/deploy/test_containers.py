@@ -1,0 +1,128 @@
+"""Image and compose in podman, from the previous commit on: `make test-deploy`. Each test follows on the one before."""
+
+import os
+import re
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.support.containers import CONFINED, EMULATOR, Stack, choose, client, podman
+from tests.support.deployment import result_line
+from tests.support.processes import ROOT
+from tests.support.waiting import wait_until
+
+COMPOSE = os.environ.get("BATCH_RECEIVER_COMPOSE", "")
+"""Where podman-compose is: set by `make test-deploy`, which also makes the images, and gives a network of its own."""
+PREVIOUS = Path(os.environ.get("BATCH_RECEIVER_PREVIOUS", ""))
+"""The source of the commit before, checked out."""
+
+pytestmark = [
+    pytest.mark.skipif(not COMPOSE, reason="containers are tried by `make test-deploy`"),
+    pytest.mark.skipif(shutil.which("podman") is None, reason="podman is not installed"),
+    pytest.mark.timeout(900),
+]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    choose("previous")
+    stack = Stack(tmp_path_factory.mktemp("stack"), COMPOSE)
+    try:
+        stack.up(PREVIOUS)
+        yield stack
+    finally:
+        stack.remove()
+
+
+def test_what_the_previous_version_took_the_next_one_commits(stack: Stack) -> None:
+    stack.start_emulator()
+    stack.put_batch("old", result_line("a"))
+    with client() as http:
+        assert stack.deliver(http, "old") == 200
+        stack.summary("old")
+        assert set(stack.stop(stack.of("workers")).values()) == {0}
+        assert stack.deliver(http, "between") == 200
+
+    choose("next")
+    stack.up(ROOT, "--force-recreate", "--scale", "receiver=2")
+    (workers,) = stack.of("workers")
+    assert '"state": "waiting"' in podman("exec", workers, "batch-receiver", "status", "between", "--json")
+    stack.start_emulator()
+    stack.put_batch("between", result_line("a"))
+    # It has found no Gemini meanwhile, and would take its time.
+    podman("exec", workers, "batch-receiver", "replay", "between")
+
+    assert stack.summary("between")["counts"]["total"] == 1
+    assert stack.summary("old")["revision"] == 1
+
+
+def test_a_delivery_through_caddy_meets_a_503_and_is_committed_by_the_scheduler(stack: Stack) -> None:
+    stack.put_batch("later", result_line("a"))
+    stack.ask("POST", "faults", b'{"kind": "status", "match": "GET /v1beta/batches/later", "value": 503}')
+
+    with client() as http:
+        assert stack.deliver(http, "later") == 200
+
+    assert stack.summary("later")["counts"]["total"] == 1
+    asked = [each for each in stack.ask("GET", "requests")["requests"] if each["path"].endswith("/later")]
+    assert asked[0]["status"] == 503
+
+
+def test_every_service_is_healthy_read_only_and_without_capabilities(stack: Stack) -> None:
+    for service in ("receiver", "workers"):
+        for name in stack.of(service):
+            status = podman("exec", name, "cat", "/proc/1/status")
+            assert re.findall(r"^Cap\w+:\t0*$", status, re.MULTILINE).__len__() == 5, status
+            assert "NoNewPrivs:\t1\n" in status
+            assert "Uid:\t10001\t" in status
+            with pytest.raises(AssertionError, match="Read-only file system"):
+                podman("exec", name, "touch", "/x")
+    assert len(stack.names()) == 5
+    assert all(stack.is_healthy(name) for name in stack.names())
+
+
+def test_two_receivers_restart_in_turn_and_no_delivery_is_lost(stack: Stack) -> None:
+    statuses: Counter[int] = Counter()
+    over = threading.Event()
+
+    def deliver(number: int) -> None:
+        with client() as http:
+            while not over.wait(0.1):
+                statuses[stack.deliver(http, f"rolling-{number}-{statuses.total()}")] += 1
+
+    threads = [threading.Thread(target=deliver, args=(number,)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(2):
+            for name in stack.of("receiver"):
+                podman("restart", "--time", "15", name)
+                wait_until(partial(stack.is_healthy, name), seconds=60, what=f"{name} again")
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+    assert set(statuses) == {200}, (statuses, [podman("logs", name)[-2000:] for name in stack.of("receiver")])
+    assert statuses.total() > 20
+
+
+def test_whatever_user_a_platform_chooses_can_write_to_the_bucket(stack: Stack) -> None:
+    stack.put_batch("anybody", result_line("a"))
+    (workers,) = stack.of("workers")
+    podman(
+        "run", "--rm", "--pull=never", *CONFINED, "--user=1000660000:0", f"--network=container:{workers}",
+        "--volume=batch-receiver_others:/bucket", "--env=STORAGE_URL=file:///bucket", "--env=GEMINI_API_KEY=test-key",
+        f"--env=GOOGLE_GEMINI_BASE_URL={EMULATOR}", "batch-receiver", "process", "anybody",
+    )  # fmt: skip
+    podman("volume", "rm", "batch-receiver_others")
+
+
+def test_all_of_it_ends_when_it_is_told_to(stack: Stack) -> None:
+    names = stack.names()
+    assert stack.stop(names) == dict.fromkeys(names, 0)
