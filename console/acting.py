@@ -15,6 +15,7 @@ from console.forms import form
 from console.listing import told, wanted
 from console.render import back_to, document, page, trouble, wants_json
 from console.words import utc
+from workers.contract.history.pages import Filter
 from workers.contract.history.states import DEFAULT_PROJECT, BatchState
 
 PER_PAGE = 50
@@ -46,9 +47,10 @@ def rehearse(request: Request) -> Response:
         return trouble(request, 422, EMPTY)
     # What comes later is not meant; so that what was counted is what will be done.
     said.setdefault("until", f"{time.time():.3f}")
-    refs = _ours(site.of(request).pages.matching(wanted(said)))
-    records = site.of(request).pages.records([f"{DEFAULT_PROJECT}/{batch}" for batch in refs])
-    at_work = sum(record.state in _AT_WORK for record in records)
+    pages = site.of(request).pages
+    refs = _ours(pages.matching(wanted(said)))
+    busy = {batch for state in _AT_WORK for batch in _ours(pages.matching(Filter(state=state)))}
+    at_work = len(busy.intersection(refs))
     shown = {
         "action": action,
         "filter": said,

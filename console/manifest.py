@@ -18,6 +18,7 @@ PER_PAGE = 50
 SEARCH_SECONDS = 2.0
 _CHUNK = 1 << 20
 _FIRST_CHUNK = 64 << 10
+_PROBE = 4 << 10
 _MOST_LINE = 4 << 20
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -102,6 +103,41 @@ def entry_at(bucket: Bucket, batch: str, offset: int) -> dict[str, Any] | None:
     except MissingObject:
         return None
     return None
+
+
+def entry_of(bucket: Bucket, batch: str, index: int) -> tuple[int, dict[str, Any]] | None:
+    """The entry with this index, and its offset: lines are in the order of their indexes, so it is halved down to.
+
+    Raises:
+        WorkerError: the bucket.
+    """
+    low, high = 0, bucket.size(layout.manifest(batch)) or 0
+    while low < high:
+        middle = (low + high) // 2
+        start, line = _line_from(bucket, batch, middle)
+        entry = _entry(line) if line and start < high else None
+        if entry is None or entry["index"] > index:
+            high = middle
+        elif entry["index"] < index:
+            low = start + len(line) + 1
+        else:
+            return start, entry
+    return None
+
+
+def _line_from(bucket: Bucket, batch: str, at: int) -> tuple[int, bytes]:
+    """The first line that begins at `at` or after it, and where; an empty one where none does."""
+    held, skipped = b"", at == 0
+    start = max(0, at - 1)
+    for piece in bucket.read(layout.manifest(batch), _PROBE, start):
+        held += bytes(piece)
+        if not skipped and (end := held.find(b"\n")) >= 0:
+            held, start, skipped = held[end + 1 :], start + end + 1, True
+        if skipped and (end := held.find(b"\n")) >= 0:
+            return start, held[:end]
+        if len(held) > _MOST_LINE:
+            break
+    return start, b""
 
 
 def _byte_before(bucket: Bucket, batch: str, offset: int) -> bytes:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from console import manifest, site
 from console.batch import NO_BATCH, asked
-from console.manifest import Wanted
+from console.manifest import Found, Wanted
 from console.render import page, trouble
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket
@@ -41,16 +41,17 @@ def show(request: Request) -> Response:
         query.get("finish", "")[:100],
     )
     start = _offset(query.get("page", "0")) or 0
-    found = manifest.page(bucket, batch, wanted, start)
+    exact = _exact(bucket, batch, wanted) if "page" not in query else None
+    # Whoever asks for exactly this key need not wait for a look through all of them; they can go on to it.
+    found = Found([exact], 0, 0) if exact else manifest.page(bucket, batch, wanted, start)
     if found is None:
         return trouble(request, 404, "There are no results: the batch has no manifest, or not as many.")
-    exact = _exact(bucket, batch, wanted.key) if wanted.key and not start else None
     shown = {
         "batch": batch,
         "project": request.path_params.get("project", "default"),
         "results": [{**entry, "at": at} for at, entry in found.entries],
         "next": found.after,
-        "exact": exact,
+        "exact": exact is not None,
     }
     said = {"key": wanted.key, "status": wanted.status, "finish": wanted.finish}
     size = _size(bucket, layout.manifest(batch)) or 0
@@ -124,13 +125,15 @@ def _opened(request: Request) -> tuple[Bucket, str] | Response:
     return bucket, named[1]
 
 
-def _exact(bucket: Bucket, batch: str, key: str) -> dict[str, Any] | None:
-    """The output of exactly this key, found by its name without looking through the manifest; without its contents."""
-    blob = _small(bucket, layout.inside(batch, f"outputs/{output_name(key, 0, 1)}.json"))
-    found = _object(blob) if blob else None
-    if found is None or found.get("key") != key:
+def _exact(bucket: Bucket, batch: str, wanted: Wanted) -> tuple[int, dict[str, Any]] | None:
+    """The entry of exactly this key, and its offset, found by its output's name instead of a look through all."""
+    if not wanted.key:
         return None
-    return {name: found.get(name) for name in ("key", "index", "status", "finish_reason")}
+    blob = _small(bucket, layout.inside(batch, f"outputs/{output_name(wanted.key, 0, 1)}.json"))
+    output = _object(blob) if blob else None
+    index = output.get("index") if output and output.get("key") == wanted.key else None
+    found = manifest.entry_of(bucket, batch, index) if isinstance(index, int) else None
+    return found if found and found[1].get("key") == wanted.key and wanted.matches(found[1]) else None
 
 
 def _document(bucket: Bucket, batch: str, entry: dict[str, Any]) -> dict[str, Any]:

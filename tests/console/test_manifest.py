@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from console import manifest
-from console.manifest import Wanted, entry_at, page
+from console.manifest import Wanted, entry_at, entry_of, page
 from workers.bucket.folder import Folder
 from workers.bucket.protocol import Bucket
 
@@ -87,6 +87,18 @@ def test_an_entry_is_opened_at_its_own_offset_and_nowhere_else(bucket: Bucket) -
     for offset in (1, second - 1, second + 1, sum(map(len, lines)), 10**14):
         assert entry_at(bucket, "b", offset) is None
     assert entry_at(bucket, "none", 0) is None
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 100])
+def test_an_entry_is_found_by_its_index_wherever_it_stands(bucket: Bucket, count: int) -> None:
+    lines = written(bucket, [line(n, "x" * (n * 37 % 9000)) for n in range(count)])
+
+    for index in range(count):
+        found = entry_of(bucket, "b", index)
+        assert found
+        assert (found[0], found[1]["index"]) == (sum(map(len, lines[:index])), index)
+    assert entry_of(bucket, "b", count) is None
+    assert entry_of(bucket, "none", 0) is None
 
 
 def test_lines_that_were_damaged_are_passed_over(bucket: Bucket) -> None:

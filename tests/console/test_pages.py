@@ -160,7 +160,9 @@ def test_results_are_found_by_key_status_and_finish_reason(console: Console, bat
     base = f"/batches/{batch}/results.json"
 
     assert [e["key"] for e in console.json(f"{base}?key=request-0042")["results"]] == ["request-0042"]
-    assert console.json(f"{base}?key=request-0042")["exact"]["index"] == 42
+    exact = console.json(f"{base}?key=request-0042")
+    assert (exact["exact"], exact["results"][0]["index"], exact["next"]) == (True, 42, 0)
+    assert [e["key"] for e in console.json(f"{base}?key=long&page=0")["results"]] == ["long"]
     assert len(console.json(f"{base}?key=quest-001")["results"]) == 10
     assert [e["key"] for e in console.json(f"{base}?status=failed")["results"]] == ["failing"]
     assert [e["key"] for e in console.json(f"{base}?finish=MAX_TOKENS")["results"]] == ["thinking"]
