@@ -1,4 +1,4 @@
-"""What people would use instead, for S3. Each is run as a process of its own and prints what it took.
+"""Our puts to S3 alone, and what people would use instead. Each is run as a process of its own and prints what it took.
 
 `python -m bench.rivals_s3 NAME PACK PREFIX PROCESSES THREADS`, with the endpoint and credentials in the environment.
 """
@@ -15,8 +15,18 @@ from obstore.store import S3Store
 
 from bench.data import read_pack
 from bench.rivals import Documents, in_processes, in_threads
+from workers.bucket.opening import open_bucket
 
 _TYPE = "application/json"
+
+
+def our_puts(documents: Documents, bucket: str, prefix: str, threads: int) -> None:
+    """As the fan-out stores its outputs."""
+    folder, _, name = prefix.rpartition("/")
+    ours = open_bucket(f"s3://{bucket}/{folder}".rstrip("/"), os.environ, concurrency=threads)
+    with ours.outputs(name) as sink:
+        for each, data in documents:
+            sink.put(each, data, _TYPE)
 
 
 def obstore_puts(documents: Documents, bucket: str, prefix: str, threads: int) -> None:
@@ -48,7 +58,7 @@ def boto3_puts(documents: Documents, bucket: str, prefix: str, threads: int) -> 
 def main(name: str, pack: str, url: str, processes: str, threads: str) -> None:
     documents = read_pack(Path(pack))
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
-    put = {"obstore_puts": obstore_puts, "boto3_puts": boto3_puts}[name]
+    put = {"our_puts": our_puts, "obstore_puts": obstore_puts, "boto3_puts": boto3_puts}[name]
     os.environ.setdefault("AWS_DEFAULT_REGION", os.environ["AWS_REGION"])
     began = time.perf_counter()
     in_processes(lambda share: put(share, bucket, prefix, int(threads)), documents, int(processes))

@@ -3,13 +3,13 @@
 import logging
 import os
 import socket
-import sys
 
 import click
 import uvicorn
 
 from console import app
 from console.settings import Settings
+from workers.contract import logs
 from workers.contract.settings import PORT, WrongSetting
 from workers.errors import WorkerError
 
@@ -39,9 +39,9 @@ def console(host: str, port: int) -> None:
     Whoever reaches it reads prompts and answers. So it listens on this machine alone, unless there is a password
     (CONSOLE_PASSWORD, user admin) or a proxy that signs people in (CONSOLE_TRUST_USER_HEADER).
     """
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # It tells of every call of the checks.
     try:
+        logs.configure(os.environ)
         settings = Settings.load(os.environ, host)
         application = app.build(settings, host)
     except (WrongSetting, WorkerError) as error:

@@ -38,7 +38,7 @@ class _Server(uvicorn.Server):
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", default=8090, show_default=True, type=click.IntRange(0, 65_535), help="0 takes a free one."
+    "--port", default=8081, show_default=True, type=click.IntRange(0, 65_535), help="0 takes a free one."
 )
 @click.option("--api-key", help="The only API key to accept. Default: any.")
 @click.option("--seconds", default=1.0, type=_SECONDS, show_default=True, help="How long a batch takes.")

@@ -7,6 +7,7 @@ goes to loopback addresses only: a local Gemini must not be able to call the wor
 import asyncio
 import ipaddress
 import json
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -21,6 +22,8 @@ from emulator.faults import Faults
 from emulator.settings import Settings
 from emulator.signing import Keys, sign_v1
 from emulator.webhooks import DISABLED_FOR_FAILURES, ENABLED, Webhook, Webhooks
+
+logger = logging.getLogger("emulator")
 
 STATIC = "v1"
 ED25519 = "v1a"
@@ -131,6 +134,9 @@ class Courier:
         self.deliveries.append(delivery)
         if not _is_loopback(url):
             delivery.state = REFUSED
+            logger.warning(
+                "emulator: %s is told nothing, as deliveries go to this machine only", json.dumps(url[:200])
+            )
             return delivery
         extra = self._faults.take("duplicate", f"DELIVER {url}")
         for _ in range(1 + int(extra.value if extra else 0)):

@@ -21,7 +21,7 @@ from receiver.bodies import read_body
 from receiver.deadlines import BODY_SECONDS
 from receiver.deliveries import Deliveries
 from receiver.edge import Edge
-from receiver.elsewhere import NoSuchThing, Notes
+from receiver.elsewhere import NoSuchThing
 from receiver.errors import BodyTooLarge, BodyTooSlow, ClientGone, Refusal, SignatureRefused, Unavailable
 from receiver.events import Ignored, parse_event
 from receiver.intake import Intake
@@ -54,18 +54,26 @@ WELL = _answer(200, "ok")
 
 
 class Webhook:
-    """The one endpoint Gemini knows."""
+    """The one endpoint that Gemini knows of a project. `project` is named in the log, where there are several."""
 
-    def __init__(self, verify: Verify, intake: Intake, max_body_bytes: int, deliveries: Deliveries) -> None:
+    def __init__(
+        self,
+        verify: Verify,
+        intake: Intake,
+        max_body_bytes: int,
+        deliveries: Deliveries,
+        project: str | None = None,
+    ) -> None:
         self._verify = verify
         self._intake = intake
         self._deliveries = deliveries
         self._max_body_bytes = max_body_bytes
-        self._refused = logs.Flood("refused")
-        self._dropped = logs.Flood("dropped")
-        self._unavailable = logs.Flood("unavailable", logging.ERROR)
-        self._unusable = logs.Flood("unusable", logging.ERROR)
-        self._ignored = logs.Flood("ignored", logging.INFO)
+        self._of = {"project": project} if project else {}
+        self._refused = logs.Flood("refused", project=project)
+        self._dropped = logs.Flood("dropped", project=project)
+        self._unavailable = logs.Flood("unavailable", logging.ERROR, project=project)
+        self._unusable = logs.Flood("unusable", logging.ERROR, project=project)
+        self._ignored = logs.Flood("ignored", logging.INFO, project=project)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         begun = time.perf_counter()
@@ -93,12 +101,19 @@ class Webhook:
         trigger = TRIGGERS[verified.kind]
         metadata = event.user_metadata if verified.kind is Kind.DYNAMIC else None
         if event.metadata_dropped and verified.kind is Kind.DYNAMIC:
-            logs.warning("user_metadata_dropped", batch=event.batch)
+            logs.warning("user_metadata_dropped", batch=event.batch, **self._of)
         announcement = Announcement(
             event.batch, trigger, metadata, event=event.type[:_MAX_TYPE_CHARACTERS], delivery=delivery
         )
         outcome = await self._intake.announce(announcement)
-        logs.info(outcome.value, batch=event.batch, trigger=trigger.value, type=event.type)
+        logs.info(
+            outcome.value,
+            batch=event.batch,
+            trigger=trigger.value,
+            type=event.type,
+            webhook_id=delivery,
+            **self._of,
+        )
         self._deliveries.announced(Delivered(outcome.value))
         return ACCEPTED if outcome is Outcome.ACCEPTED else DUPLICATE
 
@@ -134,16 +149,12 @@ class Health:
 
 def build(
     *,
-    path: str,
-    max_body_bytes: int,
-    verify: Verify,
-    intake: Intake,
+    webhooks: Mapping[str, Webhook],
+    nothing: NoSuchThing,
     readiness: Readiness,
-    notes: Notes,
-    deliveries: Deliveries,
     close: Callable[[], None],
 ) -> Starlette:
-    """The application, given its collaborators. `close` is called when it ends."""
+    """The application, given its collaborators, of which `webhooks` stand at paths. `close` is called when it ends."""
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -153,12 +164,10 @@ def build(
         watching.cancel()
         close()
 
-    webhook = Webhook(verify, intake, max_body_bytes, deliveries)
-    nothing = NoSuchThing(verify, notes, max_body_bytes)
     health = Health(readiness)
     app = Starlette(
         routes=[
-            Route(path, webhook, methods=["POST"]),
+            *_routes(webhooks),
             Route("/healthz", health.live, methods=["GET"]),
             Route("/readyz", health.ready, methods=["GET"]),
         ],
@@ -173,6 +182,20 @@ def build(
     return app
 
 
+def serve_instead(app: Starlette, webhooks: Mapping[str, Webhook]) -> None:
+    """Have these webhooks stand in place of those before."""
+    others = (
+        route
+        for route in app.router.routes
+        if not (isinstance(route, Route) and isinstance(route.endpoint, Webhook))
+    )
+    app.router.routes = [*_routes(webhooks), *others]
+
+
+def _routes(webhooks: Mapping[str, Webhook]) -> list[Route]:
+    return [Route(path, webhook, methods=["POST"]) for path, webhook in webhooks.items()]
+
+
 async def _not_by_starlette_either(_request: Request, error: Exception) -> Response:
     return _last_resort(error)
 
@@ -180,7 +203,7 @@ async def _not_by_starlette_either(_request: Request, error: Exception) -> Respo
 def _last_resort(error: Exception) -> Response:
     """Nothing that goes wrong in here is the sender's fault: never a 500."""
     # An exception's message could quote what was sent; its type and place can't.
-    logs.error("unexpected", error=type(error).__name__, at=_place(error))
+    logs.error("unexpected", error=type(error).__name__, place=_place(error))
     return UNAVAILABLE
 
 

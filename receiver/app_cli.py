@@ -12,20 +12,19 @@ import click
 import uvicorn
 from starlette.applications import Starlette
 
-from receiver import app, logs, metrics, settings, systemd
+from receiver import app, logs, metrics, systemd
 from receiver.backlog import accept_waiting
 from receiver.command_line import CannotStart
 from receiver.deadlines import GRACE_SECONDS, KEEP_ALIVE_SECONDS
-from receiver.deliveries import Deliveries, write_with
-from receiver.elsewhere import Notes
+from receiver.elsewhere import NoSuchThing
 from receiver.errors import SettingsError
-from receiver.intake import Intake, announce_with, connect
-from receiver.keyring import Keyring
+from receiver.intake import connect
+from receiver.projects import Projects
 from receiver.protocol import MAX_INCOMPLETE_BYTES, limited_to
 from receiver.readiness import Readiness
 from workers.contract.manager import READY, STOPPING, notify
 from workers.contract.redis_address import shown
-from workers.contract.settings import PORT
+from workers.contract.settings import PORT, WrongSetting
 
 _BACKLOG = 1024
 _MAX_CONNECTIONS = 4096
@@ -49,12 +48,14 @@ def serve(host: str, port: int) -> None:
 
     Example: WEBHOOK_SIGNING_SECRET=whsec_… batch-receiver serve --host 0.0.0.0 --port 8080
     """
-    logs.configure()
+    try:
+        logs.configure()
+    except WrongSetting as error:
+        raise CannotStart(str(error)) from None
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # There is nothing to read anew yet.
     try:
-        configured = settings.load(os.environ)
-        keyring = Keyring(configured)
-        application = _assemble(configured, keyring)
+        served = Projects(os.environ)
+        application = _assemble(served)
         listeners = systemd.listeners() or [_listen(host, port)]
     except SettingsError as error:
         raise CannotStart(str(error)) from None
@@ -78,24 +79,24 @@ def serve(host: str, port: int) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     for number in _STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    logs.info("started", **_shown(configured), max_connections=connections)
-    _Server(config, [_url(listener, configured.path) for listener in listeners], keyring).run(
-        sockets=listeners
-    )
+    logs.info("started", **_shown(served), max_connections=connections)
+    urls = [_url(listener, path) for listener in listeners for path in served.webhooks]
+    _Server(config, urls, served).run(sockets=listeners)
 
 
 class _Server(uvicorn.Server):
     """uvicorn's, with the manners of a service."""
 
-    def __init__(self, config: uvicorn.Config, urls: Sequence[str], keyring: Keyring) -> None:
+    def __init__(self, config: uvicorn.Config, urls: Sequence[str], projects: Projects) -> None:
         super().__init__(config)
         self._urls = urls
-        self._keyring = keyring
+        self._projects = projects
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._keyring.reload)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._projects.reload)
+        self._watch = asyncio.create_task(self._projects.watch())
         self._watchdog = asyncio.create_task(systemd.keep_watchdog_quiet())
         for url in self._urls:
             logs.logger.info("listening on %s", url)
@@ -109,15 +110,19 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _shown(configured: settings.Settings) -> dict[str, object]:
+def _shown(served: Projects) -> dict[str, object]:
     """What is in force, without a secret."""
-    return {
-        "version": metadata.version("batch-receiver"),
-        "redis": shown(configured.redis_url),
+    configured, *others = served.settings
+    of_one = {
         "queue_prefix": configured.queue_prefix,
         "path": configured.path,
         "secrets": len(configured.secrets),
         "secret_file": configured.secret_file or "none",
+    }
+    return {
+        "version": metadata.version("batch-receiver"),
+        "redis": shown(configured.redis_url),
+        **({"projects": served.names} if configured.project or others else of_one),
         "jwks": configured.jwks_url or "none",
         "audience": configured.audience or "none",
         "tolerance_seconds": configured.tolerance_seconds,
@@ -125,31 +130,27 @@ def _shown(configured: settings.Settings) -> dict[str, object]:
     }
 
 
-def _assemble(configured: settings.Settings, keyring: Keyring) -> Starlette:
-    connection = connect(configured.redis_url)
-    intake = Intake(connection, announce_with(configured.queue_prefix))
-    readiness = Readiness(connection, prefix=configured.queue_prefix)
+def _assemble(served: Projects) -> Starlette:
+    first, *others = served.settings
+    readiness = Readiness(connect(first.redis_url), prefix=first.queue_prefix)
+    readiness.also = [each.queue_prefix for each in others]
     readiness.begin()
-    deliveries = Deliveries(write_with(connection, configured.queue_prefix))
-    if configured.metrics_address:
-        logs.info("metrics_listening", port=metrics.listen(configured.metrics_address, deliveries.registry))
+    if first.metrics_address:
+        logs.info("metrics_listening", port=metrics.listen(first.metrics_address, served.registry))
 
     def close() -> None:
-        deliveries.close()
-        keyring.close()
         readiness.close()
-        intake.close()
+        served.close()
 
-    return app.build(
-        path=configured.path,
-        max_body_bytes=configured.max_body_bytes,
-        verify=keyring.verify,
-        intake=intake,
-        readiness=readiness,
-        notes=Notes(connection, configured.queue_prefix),
-        deliveries=deliveries,
-        close=close,
-    )
+    nothing = NoSuchThing(served.noted, first.max_body_bytes)
+    application = app.build(webhooks=served.webhooks, nothing=nothing, readiness=readiness, close=close)
+
+    def changed() -> None:
+        app.serve_instead(application, served.webhooks)
+        readiness.also = [each.queue_prefix for each in served.settings]
+
+    served.when_changed = changed
+    return application
 
 
 def _listen(host: str, port: int) -> socket.socket:

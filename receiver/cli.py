@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from receiver.command_line import prepare, with_environment
+from receiver.command_line import for_a_project, prepare, with_environment
 
 # name: (where the click command stands, its line in --help). Loading lazily keeps the public edge free of the
 # bucket and HTTP libraries that only the workers need.
@@ -17,7 +17,10 @@ COMMANDS = {
     "process": ("workers.cli:process", "Process one batch here and now, without Redis or workers."),
     "replay": ("workers.cli:replay", "Enqueue a batch again, also after it failed for good."),
     "forget": ("workers.cli:forget", "Remove a batch's jobs that wait or failed for good."),
-    "status": ("workers.cli:status", "Show one batch, or what waits, runs, failed and was committed lately."),
+    "status": (
+        "workers.status_cli:status",
+        "Show one batch, or what waits, runs, failed and was committed lately.",
+    ),
     "reconcile": ("workers.cli:reconcile_now", "Enqueue batches that ended without our being told."),
     "verify": ("workers.verify.cli:verify_batch", "Check a batch in the bucket, and against your requests."),
     "console": ("console.cli:console", "Show the operations page, on this machine only."),
@@ -41,7 +44,7 @@ class LazyGroup(click.Group):
             return None
         module, attribute = COMMANDS[name][0].split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
-        return with_environment(command, name)
+        return with_environment(for_a_project(command, name), name)
 
     def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -38,25 +38,41 @@ def write_with(connection: Redis, prefix: str) -> Write:
     return write
 
 
-class Deliveries:
-    """Belongs to one event loop. `registry` is what `/metrics` shows of them."""
+class Measures:
+    """What `/metrics` shows of the deliveries to all projects."""
 
-    def __init__(self, write: Write | None = None, *, interval_seconds: float = INTERVAL_SECONDS) -> None:
+    def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        total = Counted(
+        self.total = Counted(
             "batch_receiver_deliveries",
             "Deliveries by what became of them.",
             ["outcome", "project"],
             registry=self.registry,
         )
-        self._seconds = Histogram(
+        self.seconds = Histogram(
             "batch_receiver_delivery_seconds",
             "From a delivery's head to our answer.",
             buckets=_SECONDS,
             registry=self.registry,
         )
+
+
+class Deliveries:
+    """Those of one project. Belongs to one event loop. `registry` is what `/metrics` shows of them."""
+
+    def __init__(
+        self,
+        write: Write | None = None,
+        *,
+        interval_seconds: float = INTERVAL_SECONDS,
+        project: str = DEFAULT_PROJECT,
+        measures: Measures | None = None,
+    ) -> None:
+        measures = measures or Measures()
+        self.registry = measures.registry
+        self._seconds = measures.seconds
         # Each is shown from the start: a counter that appears with its first event has no increase to be alarmed by.
-        self._totals = {each: total.labels(each.value, DEFAULT_PROJECT) for each in Delivered}
+        self._totals = {each: measures.total.labels(each.value, project) for each in Delivered}
         self._write = write
         self._interval_seconds = interval_seconds
         self._unwritten: Counter[tuple[Delivered, str]] = Counter()

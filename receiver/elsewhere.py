@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from http import HTTPStatus
 
 from redis import Redis
@@ -15,7 +17,7 @@ from receiver.bodies import read_body
 from receiver.deadlines import BODY_SECONDS
 from receiver.errors import Refusal
 from receiver.signatures import Verify
-from workers.contract import elsewhere
+from workers.contract.history import elsewhere
 from workers.contract.redis_words import in_words
 
 _MAX_SHOWN_CHARACTERS = 80
@@ -51,9 +53,9 @@ class Notes:
 class NoSuchThing:
     """Answers what is not served. Other paths are logged, and noted where the delivery proves to be Gemini's."""
 
-    def __init__(self, verify: Verify, notes: Notes, max_body_bytes: int) -> None:
-        self._verify = verify
-        self._notes = notes
+    def __init__(self, known: Callable[[], Iterable[tuple[Verify, Notes]]], max_body_bytes: int) -> None:
+        """`known`: how each project's deliveries are known, and where they are noted."""
+        self._known = known
         self._max_body_bytes = max_body_bytes
         self._elsewhere = logs.Flood("not_found")
 
@@ -63,19 +65,23 @@ class NoSuchThing:
         if error.status_code == 404:
             path = str(request.scope["path"])
             self._elsewhere.note(f"{request.method} {path}"[:_MAX_SHOWN_CHARACTERS])
-            if await self._is_genuine(request):
-                self._notes.add(path)
+            for notes in await self._of_whom(request):
+                notes.add(path)
         word = HTTPStatus(error.status_code).phrase.lower()
         return Response(
             f'{{"status":"{word}"}}', error.status_code, error.headers, media_type="application/json"
         )
 
-    async def _is_genuine(self, request: Request) -> bool:
+    async def _of_whom(self, request: Request) -> list[Notes]:
+        """Of the first project whose Gemini signed it; empty where none did."""
         if request.method != "POST" or "webhook-signature" not in request.headers:
-            return False
+            return []
         try:
             body = await read_body(request.scope, request.receive, self._max_body_bytes, BODY_SECONDS)
-            await self._verify(request.scope["headers"], body, time.time())
         except Refusal:
-            return False
-        return True
+            return []
+        for verify, notes in self._known():
+            with suppress(Refusal):
+                await verify(request.scope["headers"], body, time.time())
+                return [notes]
+        return []

@@ -22,7 +22,12 @@ class SecretFile:
     A version that can't be read or understood keeps the secrets of the one before, and is logged as an error.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        path: Path,
+        clock: Callable[[], float] = time.monotonic,
+        called: str = "WEBHOOK_SIGNING_SECRET_FILE",
+    ) -> None:
         """Raises SettingsError where the first version is missing or wrong."""
         self._path = path
         self._clock = clock
@@ -31,7 +36,7 @@ class SecretFile:
             self._content: bytes | None = _read(path)
             self._secrets = _parse(self._content)
         except (OSError, ValueError) as error:
-            raise SettingsError(f"WEBHOOK_SIGNING_SECRET_FILE is wrong: {_sentence(error)}.") from None
+            raise SettingsError(f"{called} is wrong: {_sentence(error)}.") from None
         if is_open(path):
             logs.warning(
                 "secret_file_open", file=path, advice="every user of this machine can read it: chmod 600"
@@ -68,7 +73,9 @@ class Keyring:
     def __init__(self, settings: Settings) -> None:
         """Raises SettingsError where the secret file is missing or wrong."""
         self._settings = settings
-        self._file = SecretFile(settings.secret_file) if settings.secret_file else None
+        of = f"signing_secret_file of project {settings.project}" if settings.project else ""
+        file = settings.secret_file
+        self._file = (SecretFile(file, called=of) if of else SecretFile(file)) if file else None
         self._jwks = Jwks(settings.jwks_url) if settings.jwks_url else None
 
     async def verify(self, headers: Headers, body: bytes, now: float) -> Verified:
@@ -85,20 +92,24 @@ class Keyring:
                 raise
         return verify(headers, body, now, self._keys())
 
+    def secrets(self) -> tuple[SigningSecret, ...]:
+        """Those that are valid at the moment."""
+        return (self._file.secrets() if self._file else ()) + self._settings.secrets
+
     def reload(self) -> None:
         """Look at the file at once instead of within a second."""
         if self._file is not None:
             self._file.look()
-        logs.info("reloaded", secrets=len(self._keys().secrets))
+        of = {"project": self._settings.project} if self._settings.project else {}
+        logs.info("reloaded", secrets=len(self.secrets()), **of)
 
     def close(self) -> None:
         if self._jwks is not None:
             self._jwks.close()
 
     def _keys(self) -> Keys:
-        from_file = self._file.secrets() if self._file else ()
         return Keys(
-            from_file + self._settings.secrets,
+            self.secrets(),
             self._settings.tolerance_seconds,
             self._jwks.keys if self._jwks else None,
             self._settings.audience,

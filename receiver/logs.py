@@ -1,53 +1,56 @@
 """Log lines: a constant event name with fields, and a limit on what a flood may write."""
 
 import asyncio
-import json
 import logging
-import re
-import sys
+import os
 from collections import Counter
 
-logger = logging.getLogger("receiver")
+from workers.contract import logs
+from workers.contract.logs import line
 
-_PLAIN = re.compile(r"[A-Za-z0-9._:/@+-]+")
-_MAX_VALUE_CHARACTERS = 400
+__all__ = ["Flood", "configure", "error", "info", "line", "logger", "warning"]
+
+logger = logging.getLogger("receiver")
+_told = logs.named("receiver")
+
 _MAX_REASONS = 8
 
 
 def configure() -> None:
-    """Log to standard error, and keep uvicorn's own chatter about single requests out of it."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    """Log to standard error, and keep uvicorn's own chatter about single requests out of it. Raises `WrongSetting`."""
+    logs.configure(os.environ)
     # Below this uvicorn writes a line for every malformed request: anybody could fill the disk.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.getLogger("rq").setLevel(logging.WARNING)
 
 
-def line(event: str, **fields: object) -> str:
-    """`event=accepted batch=abc trigger=webhook`. A value with anything unusual in it is quoted as JSON."""
-    return " ".join([f"event={event}", *(f"{name}={_value(value)}" for name, value in fields.items())])
-
-
 def info(event: str, **fields: object) -> None:
-    logger.info("%s", line(event, **fields))
+    _told.info(event, **fields)
 
 
 def warning(event: str, **fields: object) -> None:
-    logger.warning("%s", line(event, **fields))
+    _told.warning(event, **fields)
 
 
 def error(event: str, **fields: object) -> None:
-    logger.error("%s", line(event, **fields))
+    _told.error(event, **fields)
 
 
 class Flood:
     """One event that strangers can cause: written at once, then at most once an interval, counted by reason."""
 
-    def __init__(self, event: str, level: int = logging.WARNING, *, interval_seconds: float = 1.0) -> None:
+    def __init__(
+        self,
+        event: str,
+        level: int = logging.WARNING,
+        *,
+        interval_seconds: float = 1.0,
+        project: str | None = None,
+    ) -> None:
         self._event = event
         self._level = level
+        self._of = {"project": project} if project else {}
         self._interval_seconds = interval_seconds
         self._unsaid: Counter[str] = Counter()
         self._window: asyncio.TimerHandle | None = None
@@ -68,13 +71,6 @@ class Flood:
         reasons = {"reason": first[0]}
         if more:
             reasons = {"reasons": ", ".join(f"{reason}: {count}" for reason, count in (first, *more))}
-        logger.log(self._level, "%s", line(self._event, count=self._unsaid.total(), **reasons))
+        _told.log(self._level, self._event, count=self._unsaid.total(), **reasons, **self._of)
         self._unsaid.clear()
         self._window = asyncio.get_running_loop().call_later(self._interval_seconds, self._say)
-
-
-def _value(value: object) -> str:
-    text = str(value)
-    if len(text) > _MAX_VALUE_CHARACTERS:
-        text = text[:_MAX_VALUE_CHARACTERS] + "…"
-    return text if _PLAIN.fullmatch(text) else json.dumps(text)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from redis import Redis
@@ -33,6 +34,8 @@ class Readiness:
     ) -> None:
         self._connection = connection
         self._prefix = prefix
+        self.also: Sequence[str] = ()
+        """Other prefixes below which announcements have to be taken."""
         self._answer_seconds = answer_seconds
         self._look_seconds = look_seconds
         self._line_seconds = line_seconds
@@ -85,6 +88,8 @@ class Readiness:
         """What stands against an announcement. Raises SettingsError where that will not pass."""
         try:
             warnings = look(self._connection, self._prefix)
+            for prefix in self.also:
+                look(self._connection, prefix)
         except (RedisError, OSError) as error:
             return in_words(error)
         for warning in warnings:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from receiver.errors import SettingsError
 from receiver.signatures import SigningSecret, parse_secrets
+from workers.contract import projects
 from workers.contract import settings as declared
 from workers.contract.kinds import Address
 from workers.contract.settings import WrongSetting
@@ -13,8 +14,9 @@ from workers.contract.settings import WrongSetting
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`jwks_url` is None where dynamic webhooks are off."""
+    """One project's. `project` is None where no file names any, `jwks_url` where dynamic webhooks are off."""
 
+    project: str | None
     redis_url: str = field(repr=False)
     queue_prefix: str
     secrets: tuple[SigningSecret, ...]
@@ -35,6 +37,14 @@ def load(environment: Mapping[str, str]) -> Settings:
         raise SettingsError(str(error)) from None
 
 
+def load_all(environment: Mapping[str, str]) -> tuple[Settings, ...]:
+    """Those of every project that `PROJECTS_FILE` names, or of the one there is. Raises SettingsError."""
+    try:
+        return tuple(_load(each.environment) for each in projects.load(environment))
+    except WrongSetting as error:
+        raise SettingsError(str(error)) from None
+
+
 def gemini(environment: Mapping[str, str]) -> tuple[str, str]:
     """Where Gemini is, and the API key: all that the registration reads. Raises SettingsError."""
     try:
@@ -47,12 +57,19 @@ def _load(environment: Mapping[str, str]) -> Settings:
     secret_text = environment.get(declared.WEBHOOK_SIGNING_SECRET.name, "").strip()
     secret_file = _secret_file(environment, given=bool(secret_text))
     dynamic = declared.WEBHOOK_DYNAMIC.read(environment)
+    project = environment.get(declared.PROJECT)
     if not secret_text and not secret_file and not dynamic:
+        if project:
+            raise SettingsError(
+                f"signing_secret_file of project {project} is not set: name the file that"
+                f" `batch-receiver register --project {project} --secret-file …` wrote."
+            )
         raise SettingsError(
             "WEBHOOK_SIGNING_SECRET is missing: set it, or WEBHOOK_SIGNING_SECRET_FILE, to the whsec_… secret"
             " that `batch-receiver register` gave you."
         )
     return Settings(
+        project=project,
         redis_url=declared.REDIS_URL.read(environment),
         queue_prefix=declared.QUEUE_PREFIX.read(environment),
         secrets=_secrets(secret_text) if secret_text else (),

@@ -14,6 +14,7 @@ from tests.support.deployment import deployment  # noqa: F401
 from tests.support.gemini import gemini  # noqa: F401
 from tests.support.http_server import http_server  # noqa: F401
 from tests.support.processes import Process
+from tests.support.projects import projects  # noqa: F401
 from tests.support.s3 import s3  # noqa: F401
 from tests.support.stores import stores  # noqa: F401
 

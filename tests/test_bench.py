@@ -117,6 +117,26 @@ def test_the_s3_rivals_store_the_whole_pack(s3: S3, pack: Path, name: str) -> No
     assert stored == dict(data.read_pack(pack))
 
 
+def test_puts_alone_are_measured_to_a_server_and_to_stubs_that_answer_late(tmp_path: Path) -> None:
+    found = dict(to_s3.measure_puts(tmp_path, KEYS, KEYS, rounds=1))
+
+    assert "SeaweedFS" in found
+    assert len(found) == (3 if shutil.which("gcc") else 1)
+    assert all(taken.keys() == {"ours", to_s3.BARE, to_s3.THREADED} for taken in found.values())
+    for place, taken in found.items():
+        if "30 ms" in place:
+            assert all(seconds > 0.03 for (seconds,) in taken.values())
+
+
+def test_our_puts_store_the_whole_pack(s3: S3, pack: Path) -> None:
+    url = s3.fresh_url()
+
+    timed_process("bench.rivals_s3", "our_puts", pack, f"{url}/outputs", "2", "4", env=s3.env)
+
+    store = s3.raw_store(url.removeprefix(s3.url + "/"))
+    assert len(list(store.list("outputs").collect())) == KEYS
+
+
 def test_ours_to_s3_ends_with_the_commit(run: Stack, s3: S3) -> None:
     results = run.store(data.result_lines(KEYS), KEYS)
 

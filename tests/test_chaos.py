@@ -47,9 +47,11 @@ def test_a_bucket_differs_by_what_is_missing_stray_or_changed_and_not_by_times(t
 
 @pytest.mark.timeout(240)
 @pytest.mark.slow
-def test_a_short_run_leaves_the_bucket_of_a_calm_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("storage", ["folder", "s3"])
+def test_a_short_run_leaves_the_bucket_of_a_calm_one(storage: str, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     options = ["--seed", "1", "--batches", "14", "--seconds", "14", "--brief", "--json", str(report)]
+    options += ["--storage", storage]
 
     ended = subprocess.run(
         [sys.executable, "-m", "tests.chaos", *options], cwd=ROOT, capture_output=True, text=True, check=False

@@ -5,7 +5,6 @@ counts what is counted, once a commit.
 """
 
 import json
-import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
@@ -15,7 +14,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from workers.bucket.protocol import Bucket
-from workers.contract import Queues
+from workers.contract import Queues, logs
 from workers.contract.history import DEFAULT_PROJECT, BatchState, History, Names, Value, metrics, ref_of, step
 from workers.contract.redis_words import in_words
 from workers.gemini.batches import FILE_LIFE_SECONDS, Batch, integer, timestamp
@@ -23,7 +22,7 @@ from workers.gemini.client import Gemini
 from workers.parts import Part
 from workers.summary import Summary
 
-logger = logging.getLogger("workers")
+logger = logs.named("workers")
 
 
 class Chronicle:
@@ -138,7 +137,7 @@ class Kept(Chronicle):
         try:
             write(time.time())
         except RedisError as error:
-            logger.warning("event=history_unwritten reason=%r", in_words(error))
+            logger.warning("history_unwritten", reason=in_words(error))
 
 
 def count_requests(queues: Queues, gemini: Gemini, bucket: Bucket) -> None:

@@ -8,21 +8,20 @@ import sys
 from collections.abc import Iterable
 from contextlib import closing, suppress
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import click
 import msgspec
 from redis.exceptions import RedisError
 
-from workers import health as health_of
 from workers import notices
-from workers import status as status_of
-from workers.bucket.opening import open_bucket
 from workers.bucket.probe import try_bucket
 from workers.command_line import batch_id, fail, printable, told
-from workers.contract import Announced, Announcement, Outcome, Queues, Trigger
+from workers.contract import Announced, Announcement, Outcome, Queues, Trigger, logs
 from workers.contract.history import History
+from workers.contract.settings import WrongSetting
 from workers.doubt import is_unheard_of
+from workers.errors import SettingsError, WorkerError
 from workers.fanout import fan_out
 from workers.jobs import prepare
 from workers.outside.posts import NotTaken
@@ -31,9 +30,8 @@ from workers.process import Result, Tools
 from workers.process import process as process_one
 from workers.reconcile import beat, reconcile
 from workers.redis_connection import connect, wait_for
-from workers.settings import Settings, queue_prefix, redis_url, storage_url
-from workers.showing import Bar, show_batch, show_overview
-from workers.showing import watch as watching
+from workers.settings import Settings, queue_prefix, redis_url
+from workers.showing import Bar
 from workers.summary import read_summary
 from workers.unannounced import Report
 
@@ -60,15 +58,18 @@ class Forgotten(msgspec.Struct, frozen=True):
 @click.option("--wait", is_flag=True, help="Begin without trying the bucket and the API key first.")
 def work(workers: int, *, burst: bool, wait: bool) -> None:
     """Run workers that fetch finished batches, fan them out to the bucket and commit them."""
-    from workers.pool import run_pool  # noqa: PLC0415 - RQ's worker is not needed by the other commands
+    # RQ's worker is not needed by the other commands.
+    from workers.admission import Admission  # noqa: PLC0415
+    from workers.pool import run_pool  # noqa: PLC0415
 
     with told():
-        settings = Settings.load(os.environ)
+        Settings.load_all(os.environ)
         _log_lines()
-        # There is nothing to read anew, and a terminal may close.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        connection = wait_for(settings.redis_url)
-        run_pool(settings, connection, workers, burst=burst, wait=wait)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # A terminal may close.
+        connection = wait_for(redis_url(os.environ))
+        projects = Admission(os.environ, connection, untried=wait)
+        signal.signal(signal.SIGHUP, lambda *_: projects.look_now())
+        run_pool(projects, connection, workers, burst=burst)
 
 
 @click.command(epilog="Example: batch-receiver process batches/abc123")
@@ -157,68 +158,36 @@ def forget(batch: str, *, as_json: bool) -> None:
         fail(f"There is no job of {batch} that waits or failed.")
 
 
-@click.command(epilog="Example: batch-receiver status batches/abc123 --json")
-@click.argument("batch", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@click.option(
-    "--health", is_flag=True, help="Only say whether the workers are alive; 1 where something is dead."
-)
-@click.option("--watch", is_flag=True, help="Look again every two seconds, until Ctrl-C.")
-def status(batch: str | None, *, as_json: bool, health: bool, watch: bool) -> None:
-    """Show one batch, or what waits, runs, failed and was committed lately."""
-    if health and (batch or as_json or watch):
-        raise click.UsageError("--health stands alone.")
-    batch = batch_id(batch) if batch else None
-    with told(), closing(_queues().connection) as connection:
-        queues = Queues(connection, queue_prefix(os.environ))
-        bucket = open_bucket(storage_url(os.environ), os.environ)
-        if health:
-            trouble = health_of.trouble(queues, bucket)
-            if trouble:
-                fail(trouble)
-            click.echo("Workers, their scheduler, Redis and the bucket are alive.")
-            return
-
-        def look() -> dict[str, Any]:
-            return (
-                status_of.batch_status(queues, bucket, batch) if batch else status_of.overview(queues, bucket)
-            )
-
-        def show(found: dict[str, Any]) -> None:
-            if as_json:
-                click.echo(json.dumps(found, ensure_ascii=False))
-            else:
-                (show_batch if batch else show_overview)(found)
-
-        if watch:
-            watching(look, show)
-            return
-        found = look()
-    show(found)
-    if batch and found["state"] == "unknown":
-        fail(
-            f"Nothing is known of {batch}: it was neither announced nor committed. It may not have ended yet, or be"
-            " misspelt."
-        )
-
-
 @click.command(name="reconcile", epilog="Example: batch-receiver reconcile")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def reconcile_now(*, as_json: bool) -> None:
     """Ask Gemini for batches that ended without our being told, and enqueue those that are not in the bucket."""
+    reports: dict[str, Report] = {}
     with told():
-        settings = Settings.load(os.environ)
-        queues = Queues(connect(settings.redis_url), settings.queue_prefix)
-        tools = prepare(settings)
-        with closing(tools.gemini):
-            report = reconcile(tools, queues, reenable=settings.reconcile_reenable)
-        beat(report, settings.heartbeat_url)
+        known = Settings.load_all(os.environ)
+        connection = connect(redis_url(os.environ))
+        for settings in known:
+            try:
+                tools = prepare(settings)
+                with closing(tools.gemini):
+                    queues = Queues(connection, settings.queue_prefix)
+                    report = reconcile(tools, queues, reenable=settings.reconcile_reenable)
+                beat(report, settings.heartbeat_url)
+            except WorkerError as error:
+                if len(known) == 1:
+                    raise
+                report = Report(troubles=[str(error)])
+            reports[settings.project or ""] = report
     if as_json:
-        click.echo(json.dumps(msgspec.to_builtins(report)))
+        document = reports if len(known) > 1 else next(iter(reports.values()))
+        click.echo(json.dumps(msgspec.to_builtins(document)))
     else:
-        _show_report(report)
-    if report.troubles:
-        sys.exit(2 if report.key_refused else 1)
+        for project, report in reports.items():
+            if len(known) > 1:
+                click.echo(f"{project}:")
+            _show_report(report)
+    if any(report.troubles for report in reports.values()):
+        sys.exit(2 if all(report.key_refused for report in reports.values()) else 1)
 
 
 def _show_report(report: Report) -> None:
@@ -283,6 +252,9 @@ def _queues() -> Queues:
 
 
 def _log_lines() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        logs.configure(os.environ)
+    except WrongSetting as error:
+        raise SettingsError(str(error)) from None
     for noisy in ("rq", "rq.worker", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -4,7 +4,6 @@ Both are lists of digests, in any order and too long for memory: they are parted
 held against its counterpart. Nothing here stands in the way of a commit: what can't be told is left out.
 """
 
-import logging
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -14,7 +13,7 @@ from typing import IO, NamedTuple
 
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket, MissingObject
-from workers.contract import submissions
+from workers.contract import logs, submissions
 from workers.contract.submissions import Pointer
 from workers.parts import Piece
 from workers.results.documents import read as read_entry
@@ -23,7 +22,7 @@ from workers.results.keys import DIGEST_BYTES, NO_KEY, digest
 from workers.results.lines import lines
 from workers.results.result import key_of
 
-logger = logging.getLogger("workers")
+logger = logs.named("workers")
 
 SHOWN = 20
 """How many are named."""
@@ -66,7 +65,7 @@ def completeness(bucket: Bucket, batch: str, parts: Iterable[Piece]) -> Complete
     except MissingObject:
         return None
     except OSError as error:
-        logger.warning("event=completeness_unknown batch=%s reason=%r", batch, error.strerror)
+        logger.warning("completeness_unknown", batch=batch, reason=error.strerror)
         return None
 
 

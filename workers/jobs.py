@@ -1,6 +1,5 @@
 """What RQ runs: the order of events for each kind of job, and what is done about errors."""
 
-import logging
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -9,10 +8,11 @@ from dataclasses import replace
 from rq import Retry, get_current_job
 from rq.job import Job
 
-from workers import cost, fanout, notices, strangers
+from workers import cost, fanout, notices, strangers, turns
 from workers.bucket.opening import open_bucket
 from workers.chronicle import Kept, count_requests
-from workers.contract import Announced, Announcement, Queues, Trigger, parse_batch_id
+from workers.contract import Announced, Announcement, Queues, Trigger, logs, parse_batch_id
+from workers.contract.history import DEFAULT_PROJECT
 from workers.errors import Unreadable, WorkerError
 from workers.gemini.access import Access
 from workers.gemini.client import Gemini
@@ -22,21 +22,21 @@ from workers.process import fan_out_part as fan_out_one
 from workers.retry import decide
 from workers.settings import Settings
 
-logger = logging.getLogger("workers")
+logger = logs.named("workers")
 
 _FOREVER = 1_000_000
 MOST_PAUSE_SECONDS = 900
 """Between two tries to tell of a commit."""
-_prepared: tuple[Tools, str] | None = None
+_prepared: dict[str, Tools] = {}
+"""By prefix: one a project."""
 
 
 def prepare(settings: Settings) -> Tools:
-    """Build what the jobs need. Called before the fork, so that no job pays for imports or a TLS context.
+    """Build what the jobs of a project need. Called before the fork, so that none pays for imports or a TLS context.
 
     Raises:
         SettingsError: a setting asks for what is not there.
     """
-    global _prepared  # noqa: PLW0603
     fanout.prepare(settings.outputs)
     cost.is_there()
     tools = Tools(
@@ -48,10 +48,18 @@ def prepare(settings: Settings) -> Tools:
         part_bytes=settings.part_bytes,
         display_name=settings.display_name,
         reenable_webhooks=settings.reconcile_reenable,
+        project=settings.project,
         downstream=downstream_of(settings),
     )
-    _prepared = tools, settings.queue_prefix
+    _prepared[settings.queue_prefix] = tools
     return tools
+
+
+def forget_prepared() -> None:
+    """The projects are to be prepared anew."""
+    for tools in _prepared.values():
+        tools.gemini.close()
+    _prepared.clear()
 
 
 def downstream_of(settings: Settings) -> Downstream | None:
@@ -67,7 +75,9 @@ def process_batch(batch: str) -> Retry | None:
     kept = Kept(queues, batch)
     tools = replace(tools, chronicle=kept)
     try:
-        return _guarded(job, batch, kept, lambda: _process_until_settled(job, tools, queues, batch))
+        step = _counted(queues, lambda: _process_until_settled(job, tools, queues, batch))
+        with logs.bound(batch=batch, project=tools.project or DEFAULT_PROJECT, job=job.id):
+            return _guarded(job, kept, step)
     finally:
         count_requests(queues, tools.gemini, tools.bucket)
 
@@ -82,11 +92,12 @@ def fan_out_part(batch: str, number: int) -> Retry | None:
         summary = fan_out_one(tools, Jobs(queues), batch, number)
         if summary is not None:
             total, revision = summary.counts.total, summary.revision
-            _log("committed", batch, state=summary.state, total=total, revision=revision)
+            logger.info("committed", state=summary.state, total=total, revision=revision)
         notices.bring(tools.downstream, tools.bucket, queues, batch)
 
     try:
-        return _guarded(job, batch, kept, step, part=number)
+        with logs.bound(batch=batch, project=tools.project or DEFAULT_PROJECT, job=job.id, part=number):
+            return _guarded(job, kept, _counted(queues, step), part=number)
     finally:
         count_requests(queues, tools.gemini, tools.bucket)
 
@@ -94,9 +105,14 @@ def fan_out_part(batch: str, number: int) -> Retry | None:
 def tell_downstream(batch: str, revision: int) -> Retry | None:
     """Job `…-notice-<id>-r<revision>`: tried for two days; the batch is as committed with it as without."""
     job, tools, queues = _ready(batch)
+    with logs.bound(batch=batch, project=tools.project or DEFAULT_PROJECT, job=job.id):
+        return _tell(job, tools, queues, batch, revision)
+
+
+def _tell(job: Job, tools: Tools, queues: Queues, batch: str, revision: int) -> Retry | None:
+    kept = Kept(queues, batch)
     if tools.downstream is None:
         return None
-    kept = Kept(queues, batch)
     try:
         told = notices.tell(tools.downstream, tools.bucket, batch, revision)
     except WorkerError as error:
@@ -104,13 +120,14 @@ def tell_downstream(batch: str, revision: int) -> Retry | None:
         job.meta["reason"] = str(error)
         job.save_meta()  # type: ignore[no-untyped-call]
         kept.noted("not notified", reason=str(error), revision=revision)
-        _log("notify_retry", batch, level=logging.WARNING, seconds=seconds, reason=repr(str(error)))
+        logger.warning("notify_retry", seconds=seconds, reason=str(error))
         return Retry(max=_FOREVER, interval=min(seconds, MOST_PAUSE_SECONDS))
     if told in {Told.DELIVERED, Told.GIVEN_UP}:
         kept.notified(told.value, revision)
-        level = logging.INFO if told is Told.DELIVERED else logging.ERROR
-        event = "notified" if told is Told.DELIVERED else "notify_given_up"
-        _log(event, batch, level=level, revision=revision)
+        if told is Told.DELIVERED:
+            logger.info("notified", revision=revision)
+        else:
+            logger.error("notify_given_up", revision=revision)
     return None
 
 
@@ -152,7 +169,7 @@ def _process_until_settled(job: Job, tools: Tools, queues: Queues, batch: str) -
             kept.left_alone()
         elif result is Result.IN_PARTS:
             kept.in_parts()
-        _log(result.name.lower(), batch, trigger=said.strongest)
+        logger.info(result.name.lower(), trigger=said.strongest)
         notices.bring(tools.downstream, tools.bucket, queues, batch)
         if queues.settle(batch, said):
             return
@@ -172,9 +189,7 @@ def _process_or_drop(tools: Tools, queues: Queues, batch: str, said: Announced) 
         return Result.LEFT_ALONE
 
 
-def _guarded(
-    job: Job, batch: str, kept: Kept, step: Callable[[], None], part: int | None = None
-) -> Retry | None:
+def _guarded(job: Job, kept: Kept, step: Callable[[], None], part: int | None = None) -> Retry | None:
     """Run a step; what can heal is tried again later, what can't fails at once, both with the reason kept."""
     try:
         step()
@@ -187,10 +202,10 @@ def _guarded(
             # RQ's own retries are for crashes.
             job.retries_left = 0
             kept.given_up(str(error), part)
-            _log("failed", batch, level=logging.ERROR, job=job.id, reason=repr(str(error)))
+            logger.error("failed", reason=str(error))  # noqa: TRY400 - RQ keeps where it was raised
             raise
         kept.retried(str(error), seconds, part)
-        _log("retry", batch, level=logging.WARNING, job=job.id, seconds=seconds, reason=repr(str(error)))
+        logger.warning("retry", seconds=seconds, reason=str(error))
         return Retry(max=_FOREVER, interval=seconds)
     return None
 
@@ -203,13 +218,17 @@ def _ready(batch: str) -> tuple[Job, Tools, Queues]:
         # Whoever can write to Redis must not choose the path of a request with our key.
         job.retries_left = 0
         raise RuntimeError("the job names no batch")
-    if _prepared is None:
-        prepare(Settings.load(os.environ))
-    if _prepared is None:
-        raise AssertionError
-    tools, prefix = _prepared
-    return job, tools, Queues(job.connection, prefix)
+    if not _prepared:
+        for settings in Settings.load_all(os.environ):
+            prepare(settings)
+    for prefix, tools in _prepared.items():
+        queues = Queues(job.connection, prefix)
+        # By the job's id alone: whatever else a record says, a project's key is used for its own batches only.
+        if batch in {queues.batch_of(job.id), queues.batch_of_notice(job.id)}:
+            return job, tools, queues
+    job.retries_left = 0
+    raise RuntimeError("the job is of no project that is worked for")
 
 
-def _log(event: str, batch: str, level: int = logging.INFO, **fields: object) -> None:
-    logger.log(level, " ".join([f"event={event} batch={batch}", *(f"{k}={v}" for k, v in fields.items())]))
+def _counted(queues: Queues, step: Callable[[], None]) -> Callable[[], None]:
+    return turns.counted(queues, step) if len(_prepared) > 1 else step

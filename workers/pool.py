@@ -6,7 +6,6 @@ A child ends with its parent, so that a killed worker leaves no work-horse behin
 import contextlib
 import ctypes
 import gc
-import logging
 import os
 import signal
 import time
@@ -19,18 +18,20 @@ from redis.exceptions import NoPermissionError, RedisError
 from rq.serializers import JSONSerializer
 from rq.worker_pool import WorkerPool
 
-from workers import health, jobs, reconcile, start, timetable
-from workers.contract import Queues
+from workers import health, jobs, reconcile, timetable
+from workers.admission import Admission
+from workers.contract import Queues, logs
 from workers.contract.manager import ALIVE, READY, notify
 from workers.contract.redis_words import in_words
 from workers.redis_connection import connect
 from workers.settings import Settings
 from workers.worker import HEARTBEAT_SECONDS, BatchWorker, OwnJob, OwnQueue
 
-logger = logging.getLogger("workers")
+logger = logs.named("workers")
 
 COMPLAINT_SECONDS = 60
 RECONCILE_MOST_SECONDS = 3600
+RECONCILES_AT_ONCE = 8
 
 _PR_SET_PDEATHSIG = 1
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -39,29 +40,52 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Pool(WorkerPool):
     """RQ's pool, which also runs `reconcile` when it is due over all pools.
 
-    In a process of its own, so that no long job keeps it waiting.
+    In a process of its own for each project, so that no long job and no other project keeps it waiting.
     """
 
-    reconcile_seconds = 0
-    queues_of_ours: Queues
-    settings: Settings
-    _reconciling: Process | None = None
-    _began_at = 0.0
+    projects: Admission
     _noted_at = float("-inf")
     _complained_at = float("-inf")
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._reconciling: dict[str, tuple[Process, float]] = {}
+
     def check_workers(self, respawn: bool = True) -> None:
+        if respawn and self.projects.has_changed():
+            self._queue_names = _serve(self.projects, self.connection)
+            # Each ends with its job, and another one takes its place.
+            for worker in list(self.worker_dict.values()):
+                self.stop_worker(worker)
         super().check_workers(respawn)
         notify(ALIVE)
         if time.monotonic() - self._noted_at > HEARTBEAT_SECONDS:
             with contextlib.suppress(RedisError):  # The workers say so themselves.
-                health.note_pool(self.queues_of_ours, self.name, self.num_workers)
+                for queues in self.queues_of_ours():
+                    health.note_pool(queues, self.name, self.num_workers)
                 self._noted_at = time.monotonic()
-        if not self.reconcile_seconds or self._is_reconciling():
+        if respawn:
+            for settings in self.projects.working:
+                self._reconcile_if_due(settings)
+
+    def queues_of_ours(self) -> list[Queues]:
+        """Of each project that is worked for."""
+        return [Queues(self.connection, each.queue_prefix) for each in self.projects.working]
+
+    def end_reconciling(self) -> None:
+        """At the end of the pool; what was enqueued stays so, and the next run looks for the rest."""
+        for process, _ in self._reconciling.values():
+            process.kill()
+            process.join()
+
+    def _reconcile_if_due(self, settings: Settings) -> None:
+        prefix, seconds = settings.queue_prefix, settings.reconcile_interval_seconds
+        if not seconds or self._is_reconciling(prefix) or len(self._reconciling) >= RECONCILES_AT_ONCE:
             return
         try:
-            is_due = timetable.due(self.queues_of_ours, self.reconcile_seconds)
-            is_glance = not is_due and timetable.glance_due(self.queues_of_ours, self.reconcile_seconds)
+            queues = Queues(self.connection, prefix)
+            is_due = timetable.due(queues, seconds)
+            is_glance = not is_due and timetable.glance_due(queues, seconds)
         except NoPermissionError as error:
             self._complain(in_words(error))
             return
@@ -69,37 +93,32 @@ class Pool(WorkerPool):
             # The workers say so themselves, and wait for Redis to come back.
             return
         if is_due or is_glance:
-            self._began_at = time.monotonic()
             with _signals_blocked():
-                self._reconciling = Process(
-                    target=_reconcile, args=(self.settings, is_glance), name="reconcile", daemon=True
+                process = Process(
+                    target=_reconcile, args=(settings, is_glance), name="reconcile", daemon=True
                 )
-                self._reconciling.start()
+                process.start()
+            self._reconciling[prefix] = process, time.monotonic()
 
-    def end_reconciling(self) -> None:
-        """At the end of the pool; what was enqueued stays so, and the next run looks for the rest."""
-        if self._reconciling is not None:
-            self._reconciling.kill()
-            self._reconciling.join()
-
-    def _is_reconciling(self) -> bool:
-        if self._reconciling is None or not self._reconciling.is_alive():
+    def _is_reconciling(self, prefix: str) -> bool:
+        process, began_at = self._reconciling.get(prefix, (None, 0.0))
+        if process is None or not process.is_alive():
+            self._reconciling.pop(prefix, None)
             return False
-        if time.monotonic() - self._began_at > RECONCILE_MOST_SECONDS:
-            logger.error("event=reconcile_failed reason=%r", "it did not end within an hour")
-            self._reconciling.kill()
+        if time.monotonic() - began_at > RECONCILE_MOST_SECONDS:
+            logger.error("reconcile_failed", reason="it did not end within an hour")
+            process.kill()
         return True
 
     def _complain(self, reason: str) -> None:
         if time.monotonic() - self._complained_at > COMPLAINT_SECONDS:
-            logger.error("event=reconcile_failed reason=%r", reason)
+            logger.error("reconcile_failed", reason=reason)
             self._complained_at = time.monotonic()
 
     def start_workers(self, *args: Any, **kwargs: Any) -> None:
         # RQ installs them only afterwards, and a signal in between would end the pool at once.
         self._install_signal_handlers()  # type: ignore[no-untyped-call]
-        settings = " ".join(f"{name}={value}" for name, value in self.settings.shown().items())
-        logger.info("event=started workers=%d %s", self.num_workers, settings)
+        logger.info("started", workers=self.num_workers, **self.projects.shown())
         super().start_workers(*args, **kwargs)
         notify(READY)
         if self.status == self.Status.STOPPED:
@@ -126,37 +145,42 @@ def _reconcile(settings: Settings, is_glance: bool) -> None:
     reconcile.run(jobs.prepare(settings), queues, settings.heartbeat_url, is_glance=is_glance)
 
 
-def run_pool(settings: Settings, connection: Redis, workers: int, *, burst: bool, wait: bool = False) -> None:
+def run_pool(projects: Admission, connection: Redis, workers: int, *, burst: bool) -> None:
     """Run workers until SIGTERM or SIGINT, or until nothing is left to do where `burst`.
 
-    With `wait` neither bucket nor Gemini is tried first. Raises `SettingsError` where it can never work.
+    Raises `SettingsError` where it can never work.
     """
-    if not wait:
-        start.check(settings)
-    jobs.prepare(settings)
-    # Else the first collection of every work-horse would copy all that it inherited.
-    gc.collect()
-    gc.freeze()
     os.register_at_fork(after_in_child=_end_with_parent)
-    queues = Queues(connection, settings.queue_prefix)
-    BatchWorker.prefix = settings.queue_prefix
-    pool = Pool(
-        list(queues.names),
-        connection=connection,
-        num_workers=workers,
-        worker_class=BatchWorker,
-        job_class=OwnJob,
-        queue_class=OwnQueue,
-        serializer=JSONSerializer,
-    )
-    pool.queues_of_ours, pool.settings = queues, settings
-    pool.reconcile_seconds = 0 if burst else settings.reconcile_interval_seconds
     try:
-        pool.start(burst=burst, logging_level="WARNING")
+        projects.begin()
+        # Else the first collection of every work-horse would copy all that it inherited.
+        gc.collect()
+        gc.freeze()
+        pool = Pool(
+            _serve(projects, connection),
+            connection=connection,
+            num_workers=workers,
+            worker_class=BatchWorker,
+            job_class=OwnJob,
+            queue_class=OwnQueue,
+            serializer=JSONSerializer,
+        )
+        pool.projects = projects
+        try:
+            pool.start(burst=burst, logging_level="WARNING")
+        finally:
+            pool.end_reconciling()
+        with contextlib.suppress(RedisError):
+            for queues in pool.queues_of_ours():
+                health.forget_pool(queues, pool.name)
     finally:
-        pool.end_reconciling()
-    with contextlib.suppress(RedisError):
-        health.forget_pool(queues, pool.name)
+        projects.end()
+
+
+def _serve(projects: Admission, connection: Redis) -> list[str]:
+    """Have workers that start from now on take jobs of these projects; the names of their queues."""
+    BatchWorker.prefixes = [each.queue_prefix for each in projects.working]
+    return [name for prefix in BatchWorker.prefixes for name in Queues(connection, prefix).names]
 
 
 def _end_with_parent() -> None:

@@ -41,6 +41,7 @@ class Tools:
     reenable_webhooks: bool = False
     downstream: Downstream | None = None
     chronicle: Chronicle = field(default_factory=Chronicle, compare=False)
+    project: str | None = None
 
     def wants(self, batch: Batch) -> bool:
         """Whether a batch of this display name is ours to process."""

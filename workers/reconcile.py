@@ -7,7 +7,6 @@ Of a cancelled batch nobody can be told, so between the runs, and while batches 
 page of the list, and the bucket for those that have ended since.
 """
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
@@ -17,7 +16,7 @@ import msgspec
 from workers import commit, notices, rebuilding, timetable
 from workers.bucket import layout
 from workers.chronicle import count_requests
-from workers.contract import Queues, parse_batch_id
+from workers.contract import Queues, logs, parse_batch_id
 from workers.errors import KeyRefused, WorkerError
 from workers.gemini.batches import Batch
 from workers.gemini.webhooks import Webhook
@@ -26,7 +25,7 @@ from workers.process import Tools, gather
 from workers.retry import LONGEST_LIFE_SECONDS
 from workers.unannounced import GROUP, Report, announce, ended, recent
 
-logger = logging.getLogger("workers")
+logger = logs.named("workers")
 
 # Batches run for up to 48 hours, and are urgent until 48 hours after their end; a day to spare.
 CREATED_WITHIN_SECONDS = 5 * 86400
@@ -105,9 +104,9 @@ def run(tools: Tools, queues: Queues, heartbeat_url: str | None = None, *, is_gl
         report = reconcile(tools, queues, reenable=tools.reenable_webhooks)
         beat(report, heartbeat_url)
     for sentence in report.troubles:
-        logger.error("event=reconcile_trouble reason=%r", sentence)
-    found = " ".join(f"{name}={value}" for name, value in report.numbers().items() if value)
-    logger.info("event=reconciled %s", found)
+        logger.error("reconcile_trouble", reason=sentence)
+    found = {name: value for name, value in report.numbers().items() if value}
+    logger.info("reconciled", **found)
 
 
 def beat(report: Report, heartbeat_url: str | None) -> None:
@@ -117,7 +116,7 @@ def beat(report: Report, heartbeat_url: str | None) -> None:
     try:
         fetch(heartbeat_url)
     except WorkerError as error:
-        logger.warning("event=heartbeat_failed reason=%r", str(error))
+        logger.warning("heartbeat_failed", reason=str(error))
 
 
 def _standing_alone(report: Report, doing: str, duty: Callable[[], None]) -> None:
@@ -161,12 +160,12 @@ def _look_after_webhooks(tools: Tools, report: Report, *, reenable: bool) -> lis
         if reenable:
             tools.gemini.webhooks.enable(webhook.id)
             report.webhooks_reenabled += 1
-            logger.warning("event=webhook_reenabled webhook=%s", webhook.id)
+            logger.warning("webhook_reenabled", webhook=webhook.id)
         else:
             logger.error(
-                "event=webhook_disabled webhook=%s advice=%r",
-                webhook.id,
-                "Gemini gave up on it: run `batch-receiver register`, or set RECONCILE_REENABLE=on",
+                "webhook_disabled",
+                webhook=webhook.id,
+                advice="Gemini gave up on it: run `batch-receiver register`, or set RECONCILE_REENABLE=on",
             )
     return webhooks
 

@@ -1,17 +1,17 @@
 """The workers' connection to Redis."""
 
-import logging
 import time
 from typing import Any
 
 from redis import Redis
 from redis.exceptions import NoPermissionError, RedisError
 
+from workers.contract import logs
 from workers.contract.redis_client import open_client
 from workers.contract.redis_words import CLUSTER, in_words, warnings
 from workers.errors import SettingsError
 
-logger = logging.getLogger("workers")
+logger = logs.named("workers")
 
 _PAUSE_SECONDS = 1.0
 _SAY_SECONDS = 60.0
@@ -42,11 +42,11 @@ def wait_for(url: str) -> Redis:
     while True:
         try:
             for warning in _look(connection):
-                logger.warning("event=redis_setup advice=%r", warning)
+                logger.warning("redis_setup", advice=warning)
         except RedisError as error:
             if time.monotonic() - said_at >= _SAY_SECONDS:
                 said_at = time.monotonic()
-                logger.warning("event=redis_awaited reason=%r", in_words(error))
+                logger.warning("redis_awaited", reason=in_words(error))
             time.sleep(_PAUSE_SECONDS)
         else:
             return connection

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Self, TypeVar
 
+from workers.contract import projects
 from workers.contract import settings as declared
+from workers.contract.projects import Project
 from workers.contract.redis_address import shown
 from workers.contract.settings import Setting, WrongSetting
 from workers.errors import SettingsError
@@ -16,8 +18,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a worker needs to know. `environment` is kept for the cloud's own credential variables."""
+    """What a worker needs to know of a project, which is None where no file names any.
 
+    `environment` is kept for the cloud's own credential variables.
+    """
+
+    project: str | None
     redis_url: str = field(repr=False)
     queue_prefix: str
     api_key: Secret
@@ -47,9 +53,15 @@ class Settings:
             raise SettingsError(str(error)) from None
 
     @classmethod
+    def load_all(cls, environment: Mapping[str, str]) -> tuple[Self, ...]:
+        """Those of every project that `PROJECTS_FILE` names, or of the one there is. Raises as `load` does."""
+        return tuple(cls.load(project.environment) for project in projects_of(environment))
+
+    @classmethod
     def _load(cls, environment: Mapping[str, str]) -> Self:
         notify_url = declared.NOTIFY_URL.find(environment)
         return cls(
+            project=environment.get(declared.PROJECT),
             redis_url=declared.REDIS_URL.read(environment),
             queue_prefix=declared.QUEUE_PREFIX.read(environment),
             api_key=Secret(declared.api_key(environment)),
@@ -69,7 +81,8 @@ class Settings:
 
     def shown(self) -> dict[str, object]:
         """What is in force, without a secret, for a log."""
-        return {
+        of = {"project": self.project} if self.project else {}
+        return of | {
             "version": metadata.version("batch-receiver"),
             "redis": shown(self.redis_url),
             "queue_prefix": self.queue_prefix,
@@ -82,6 +95,14 @@ class Settings:
             "reconcile_interval_seconds": self.reconcile_interval_seconds,
             "reconcile_reenable": "on" if self.reconcile_reenable else "off",
         }
+
+
+def projects_of(environment: Mapping[str, str]) -> tuple[Project, ...]:
+    """Those of `PROJECTS_FILE`, or the one there is. Raises `SettingsError`."""
+    try:
+        return projects.load(environment)
+    except WrongSetting as error:
+        raise SettingsError(str(error)) from None
 
 
 def redis_url(environment: Mapping[str, str]) -> str:

@@ -1,5 +1,6 @@
 """What `status` and `process` show a person: tables that fit the terminal, and a bar while work goes on."""
 
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -53,6 +54,8 @@ def show_batch(found: dict[str, Any]) -> None:
 
 
 def show_overview(found: dict[str, Any]) -> None:
+    for name, trouble in (found["projects"] or {}).items():
+        click.echo(f"project {name}: {printable(trouble) if trouble else 'no trouble'}")
     for state in ("running", "waiting", "failed"):
         click.echo(f"{state}: {found['totals'][state]}")
         for job in found[state]:
@@ -81,7 +84,8 @@ def show_overview(found: dict[str, Any]) -> None:
             table.add_column(name, overflow="ellipsis", no_wrap=True, max_width=24, justify=justify)
     for entry in found["committed"]:
         cells = {name: f"{count:,}" for name, count in entry["counts"].items()}
-        cells |= {"batch": entry["batch"], "state": entry["state"]}
+        batch = f"{entry['project']}/{entry['batch']}" if entry.get("project") else entry["batch"]
+        cells |= {"batch": batch, "state": entry["state"]}
         cells["name"] = printable(entry["display_name"] or "")
         moment = entry["committed_at"]
         cells["committed"] = moment if out.width >= _WIDE else moment[5:16].replace("T", " ")
@@ -92,6 +96,8 @@ def show_overview(found: dict[str, Any]) -> None:
 
 def watch(look: Callable[[], dict[str, Any]], show: Callable[[dict[str, Any]], None]) -> None:
     """Show what there is again and again until Ctrl-C, on a cleared terminal."""
+    # A shell that starts a command in the background has it ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         while True:
             found = look()

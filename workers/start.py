@@ -1,17 +1,17 @@
 """What `work` looks at before it begins: what can never work ends it with one sentence, what is away may come back."""
 
-import logging
 import time
 from contextlib import closing
 
 from workers.bucket import layout
 from workers.bucket.probe import try_bucket
+from workers.contract import logs
 from workers.errors import BucketUnavailable, KeyRefused, SettingsError, WorkerError
 from workers.gemini.access import Access
 from workers.gemini.client import Gemini
 from workers.settings import Settings
 
-logger = logging.getLogger("workers")
+logger = logs.named("workers")
 
 _PAUSE_SECONDS = 2.0
 _SAY_SECONDS = 60.0
@@ -32,7 +32,7 @@ def check(settings: Settings) -> None:
     except KeyRefused as error:
         raise SettingsError(str(error)) from None
     except WorkerError as error:
-        logger.warning("event=gemini_unavailable reason=%r", str(error))
+        logger.warning("gemini_unavailable", reason=str(error))
 
 
 def _try_bucket(settings: Settings) -> None:
@@ -43,9 +43,9 @@ def _try_bucket(settings: Settings) -> None:
         except BucketUnavailable as error:
             if time.monotonic() - said_at >= _SAY_SECONDS:
                 said_at = time.monotonic()
-                logger.warning("event=bucket_awaited reason=%r", str(error))
+                logger.warning("bucket_awaited", reason=str(error))
             time.sleep(_PAUSE_SECONDS)
         else:
             break
     for remark in remarks:
-        logger.warning("event=bucket_lacks reason=%r", remark)
+        logger.warning("bucket_lacks", reason=remark)

@@ -1,5 +1,7 @@
 """What is known of one batch, or of all that waits, runs, failed and was committed lately."""
 
+from collections import Counter
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
@@ -10,20 +12,24 @@ from rq.exceptions import NoSuchJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from workers import contract, parts
+from workers import admission, contract, parts, turns
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket
-from workers.contract import Queues, elsewhere
-from workers.errors import Incomplete
+from workers.contract import Queues
+from workers.contract.history import elsewhere
+from workers.errors import Incomplete, WorkerError
 from workers.gemini.batches import State
 from workers.summary import Counts, Summary, decode_summary, read_summary
 
 _LOOKS_AT_ONCE = 8
-_WAITING, _RUNNING, _FAILED = "waiting", "running", "failed"
+_STATES = _WAITING, _RUNNING, _FAILED = "waiting", "running", "failed"
 
 
-class JobStatus(msgspec.Struct, frozen=True):
-    """One job as a person wants to see it. `since` is RFC 3339; `reason` says why it failed or is tried again."""
+class JobStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One job as a person wants to see it. `since` is RFC 3339; `reason` says why it failed or is tried again.
+
+    `project` is there where a file names projects.
+    """
 
     job: str
     state: str
@@ -31,6 +37,7 @@ class JobStatus(msgspec.Struct, frozen=True):
     next_try: str | None
     reason: str | None
     trigger: str | None
+    project: str | None = None
 
 
 class Totals(msgspec.Struct, frozen=True):
@@ -41,8 +48,8 @@ class Totals(msgspec.Struct, frozen=True):
     failed: int
 
 
-class Committed(msgspec.Struct, frozen=True):
-    """A commit of today or yesterday."""
+class Committed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A commit of today or yesterday. `project` is there where a file names projects."""
 
     batch: str
     state: State
@@ -51,6 +58,7 @@ class Committed(msgspec.Struct, frozen=True):
     revision: int
     counts: Counts
     warnings: list[str]
+    project: str | None = None
 
 
 class OtherPath(msgspec.Struct, frozen=True):
@@ -66,6 +74,9 @@ class Overview(msgspec.Struct, frozen=True):
 
     `committed` are the newest of today and yesterday, `committed_total` is how many there are; `unreadable` are those
     whose `batch.json` can't be read. `other_path`: what Gemini delivers and nobody takes.
+
+    Where a file names projects, all of it is of all of them, and `projects` has a sentence for each one in trouble:
+    nobody works for it, or its jobs fail for a reason of its own; null for the others.
     """
 
     totals: Totals
@@ -77,6 +88,7 @@ class Overview(msgspec.Struct, frozen=True):
     committed_total: int
     unreadable: list[str]
     other_path: OtherPath | None = None
+    projects: dict[str, str | None] | None = None
 
 
 class PartsStatus(msgspec.Struct, frozen=True):
@@ -102,7 +114,44 @@ class BatchStatus(msgspec.Struct, frozen=True):
 
 def overview(queues: Queues, bucket: Bucket, limit: int = 50) -> dict[str, Any]:
     """Everything at a glance, at most `limit` of a kind, with how many there are."""
-    found: dict[str, list[JobStatus]] = {_WAITING: [], _RUNNING: [], _FAILED: []}
+    return _plain(_overview(queues, bucket, limit))
+
+
+def overview_of_all(
+    projects: Mapping[str, tuple[Queues, Callable[[], Bucket]]], limit: int = 50
+) -> dict[str, Any]:
+    """The same of several projects in one. A bucket that can't be opened or read is its own project's trouble."""
+    found, troubles = [], dict[str, str | None]()
+    for name, (queues, open_bucket) in projects.items():
+        troubles[name] = admission.left_out(queues) or turns.trouble(queues)
+        try:
+            found.append(_overview(queues, open_bucket(), limit, name))
+        except WorkerError as error:
+            troubles[name] = troubles[name] or str(error)
+            found.append(_overview(queues, None, limit, name))
+    jobs: dict[str, Any] = {
+        state: sorted(
+            (job for each in found for job in getattr(each, state)), key=lambda job: job.since or ""
+        )
+        for state in _STATES
+    }
+    committed = [entry for each in found for entry in each.committed]
+    return _plain(
+        Overview(
+            Totals(*(sum(getattr(each.totals, name) for each in found) for name in Totals.__struct_fields__)),
+            **{state: entries[:limit] for state, entries in jobs.items()},
+            counters=dict(sum((Counter(each.counters) for each in found), Counter())),
+            committed=sorted(committed, key=lambda entry: entry.committed_at, reverse=True)[:limit],
+            committed_total=sum(each.committed_total for each in found),
+            unreadable=[name for each in found for name in each.unreadable],
+            other_path=next((each.other_path for each in found if each.other_path), None),
+            projects=troubles,
+        )
+    )
+
+
+def _overview(queues: Queues, bucket: Bucket | None, limit: int, project: str | None = None) -> Overview:
+    found: dict[str, Any] = {state: [] for state in _STATES}
     totals = dict.fromkeys(found, 0)
     for name in queues.names:
         queue = queues.queue(name)
@@ -112,22 +161,21 @@ def overview(queues: Queues, bucket: Bucket, limit: int = 50) -> dict[str, Any]:
             (_RUNNING, queue.started_job_registry.get_job_ids(0, limit - 1, cleanup=False)),
             (_FAILED, queue.failed_job_registry.get_job_ids(0, limit - 1, cleanup=False)),
         ):
-            found[state] += [job for job in (_job(queues, job_id, state) for job_id in ids) if job]
+            jobs = (_job(queues, job_id, state) for job_id in ids)
+            found[state] += [msgspec.structs.replace(job, project=project) for job in jobs if job]
         totals[_WAITING] += queue.count + queue.scheduled_job_registry.get_job_count(cleanup=False)
         totals[_RUNNING] += queue.started_job_registry.get_job_count(cleanup=False)
         totals[_FAILED] += queue.failed_job_registry.get_job_count(cleanup=False)
-    committed, committed_total, unreadable = committed_lately(bucket, limit)
+    committed, committed_total, unreadable = committed_lately(bucket, limit) if bucket else ([], 0, [])
     counters = queues.connection.hgetall(queues.counters)
-    return _plain(
-        Overview(
-            Totals(**totals),
-            **{state: entries[:limit] for state, entries in found.items()},
-            counters={contract.text(name): int(value) for name, value in counters.items()},
-            committed=committed,
-            committed_total=committed_total,
-            unreadable=unreadable,
-            other_path=_other_path(queues),
-        )
+    return Overview(
+        Totals(**totals),
+        **{state: entries[:limit] for state, entries in found.items()},
+        counters={contract.text(name): int(value) for name, value in counters.items()},
+        committed=[msgspec.structs.replace(each, project=project) for each in committed],
+        committed_total=committed_total,
+        unreadable=[f"{project}/{name}" if project else name for name in unreadable],
+        other_path=_other_path(queues),
     )
 
 
@@ -187,7 +235,9 @@ def committed_lately(bucket: Bucket, limit: int) -> tuple[list[Committed], int, 
                 unreadable.append(batch)
     found.sort(key=lambda summary: summary.committed_at, reverse=True)
     shown = [
-        Committed(**{name: getattr(summary, name) for name in Committed.__struct_fields__})
+        Committed(
+            **{name: getattr(summary, name) for name in Committed.__struct_fields__ if name != "project"}
+        )
         for summary in found
     ]
     return shown, total, unreadable

@@ -5,22 +5,23 @@
 """
 
 import contextlib
-import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from redis import Redis
 from redis.exceptions import WatchError
 from rq import Queue, Worker
+from rq.exceptions import DequeueTimeout
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
-from workers import contract, jobs
+from workers import contract, jobs, turns
 from workers.chronicle import Kept
-from workers.contract import Queues
+from workers.contract import Queues, logs
 
-logger = logging.getLogger("workers")
+logger = logs.named("workers")
 
 MONITORING_SECONDS = 5
 HEARTBEAT_SECONDS = 20
@@ -35,6 +36,7 @@ ORPHAN_SECONDS = 15.0
 _FOUND_AT_ONCE = 1000
 
 _BURST_PAUSE_SECONDS = 0.05
+_LEAST_WAIT_SECONDS = 0.1
 _ALLOWED: dict[str, Callable[..., Any]] = {
     contract.PROCESS_BATCH: jobs.process_batch,
     contract.FAN_OUT_PART: jobs.fan_out_part,
@@ -80,21 +82,34 @@ class OwnQueue(Queue):
         kwargs["job_class"] = OwnJob
         super().__init__(name, **kwargs)
 
+    @classmethod
+    def dequeue_any(
+        cls, queues: Iterable[Queue], timeout: float | None, connection: Redis, *args: Any, **more: Any
+    ) -> tuple[Job, Queue] | None:
+        """As RQ does, but of projects that rest nothing is taken."""
+        open_to_us, seconds = turns.open_to(list(queues), connection)
+        if timeout is not None:
+            timeout = min(timeout, max(seconds, _LEAST_WAIT_SECONDS))
+        if open_to_us:
+            # A fraction of a second is fine for Redis, if not for RQ's types.
+            return super().dequeue_any(open_to_us, timeout, connection, *args, **more)  # type: ignore[arg-type]
+        if timeout is None:
+            return None
+        time.sleep(timeout)
+        raise DequeueTimeout
+
     def acquire_maintenance_lock(self) -> bool:
         return bool(self.connection.set(self.registry_cleaning_key, 1, nx=True, ex=HEARTBEAT_SECONDS))
 
 
 class BatchWorker(Worker):
-    """A worker on both queues in turn: a job that looks at a batch, a part of one, and so on.
-
-    New batches first would have all of them downloaded before the first is committed, parts first would have a short
-    batch wait for a long one. In turn, each is delayed by the other by a factor of two at most.
-    """
+    """A worker on all queues in turn, so that nothing is delayed by anything else by more than their number."""
 
     job_class = OwnJob
     queue_class: type[Queue] = OwnQueue
     max_connection_wait_time = 5.0
-    prefix = contract.PREFIX
+    prefixes: Sequence[str] = (contract.PREFIX,)
+    """One a project."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.update(
@@ -105,11 +120,10 @@ class BatchWorker(Worker):
         )
         super().__init__(*args, **kwargs)
         self._handed_back = False
-        self._queues = Queues(self.connection, self.prefix)
+        self._projects = [Queues(self.connection, prefix) for prefix in self.prefixes]
 
     def reorder_queues(self, reference_queue: Queue) -> None:
-        """The queue that gave the last job comes last."""
-        self._ordered_queues.sort(key=lambda queue: queue.name == reference_queue.name)
+        turns.after(self._ordered_queues, reference_queue)
 
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
         """RQ adds a minute to its monitoring interval; steps are safe to run twice, so we need not wait for it."""
@@ -125,7 +139,7 @@ class BatchWorker(Worker):
 
     def _hand_back(self) -> None:
         if self.horse_pid:
-            logger.warning("event=handed_back job=%s", self.get_current_job_id())
+            logger.warning("handed_back", job=self.get_current_job_id())
             self._handed_back = True
             self.kill_horse()
 
@@ -147,11 +161,12 @@ class BatchWorker(Worker):
 
     def _note_failure(self, job: Job, told: str) -> None:
         """What a job could not tell itself: it was killed, or met what nobody foresaw."""
-        batch, said = self._queues.batch_of(job.id), job.meta.get("reason")
-        if batch is None or self._handed_back or (said and said in told):
+        queues, batch = self._of(job)
+        said = job.meta.get("reason")
+        if queues is None or batch is None or self._handed_back or (said and said in told):
             return
         reason = (told.strip().splitlines() or ["no reason was kept"])[-1]
-        kept = Kept(self._queues, batch)
+        kept = Kept(queues, batch)
         if job.get_status(refresh=False) == JobStatus.FAILED:
             kept.given_up(reason)
         else:
@@ -159,14 +174,22 @@ class BatchWorker(Worker):
 
     def _look_again(self, job: Job, seen: int | None) -> None:
         """However a look ended: once more, where the batch was announced since. A crash leaves that to its retry."""
-        batch = self._queues.batch_of(job.id)
-        if batch and seen is not None and self._queues.is_batch_job(job.id):
-            self._queues.look_again(batch, seen)
+        queues, batch = self._of(job)
+        if queues and batch and seen is not None and queues.is_batch_job(job.id):
+            queues.look_again(batch, seen)
+
+    def _of(self, job: Job) -> tuple[Queues | None, str | None]:
+        """The queues of its project, and its batch."""
+        for queues in self._projects:
+            if batch := queues.batch_of(job.id):
+                return queues, batch
+        return None, None
 
     def clean_registries(self) -> None:
         super().clean_registries()  # type: ignore[no-untyped-call]
-        if self.connection.set(self._queues.key("orphans:lock"), 1, nx=True, ex=HEARTBEAT_SECONDS):
-            requeue_orphans(self._queues)
+        for queues in self._projects:
+            if self.connection.set(queues.key("orphans:lock"), 1, nx=True, ex=HEARTBEAT_SECONDS):
+                requeue_orphans(queues)
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
@@ -211,7 +234,7 @@ def requeue_orphans(queues: Queues, now: float | None = None) -> list[str]:
             connection.hset(marks, job_id, str(now))
         elif abs(now - seen[job_id]) >= ORPHAN_SECONDS and connection.hdel(marks, job_id):
             homes[origin].enqueue_job(OwnJob.fetch(job_id, connection=connection, serializer=JSONSerializer))
-            logger.warning("event=orphan_requeued job=%s", job_id)
+            logger.warning("orphan_requeued", job=job_id)
             put_back.append(job_id)
     return put_back
 

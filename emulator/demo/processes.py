@@ -56,7 +56,7 @@ class Processes:
             process = subprocess.Popen(
                 command,
                 cwd=self._folder,  # and so out of reach of a .env file.
-                env={**inherited, "PYTHONPATH": str(_PACKAGES), **(settings or {})},
+                env={**inherited, "PYTHONPATH": str(_PACKAGES), "LOG_FORMAT": "text", **(settings or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

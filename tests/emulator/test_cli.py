@@ -36,7 +36,7 @@ def test_it_prints_what_a_clients_environment_needs_but_no_key_that_it_was_given
 
 
 def test_its_port_is_the_same_at_every_start_unless_another_is_asked_for() -> None:
-    assert {option.name: option.default for option in emulator.params}["port"] == 8090
+    assert {option.name: option.default for option in emulator.params}["port"] == 8081
 
 
 def test_a_port_in_use_is_said_in_one_sentence(tmp_path: Path) -> None:
@@ -71,4 +71,4 @@ def test_a_host_that_does_not_exist_is_said_in_one_sentence(tmp_path: Path) -> N
     process = Process(["emulator", "--host", "nowhere.invalid"], {}, tmp_path / "log")
 
     assert process.wait() == 1
-    assert process.output == "Error: Can't listen on nowhere.invalid, port 8090: there is no such host.\n"
+    assert process.output == "Error: Can't listen on nowhere.invalid, port 8081: there is no such host.\n"

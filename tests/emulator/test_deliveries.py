@@ -142,6 +142,7 @@ def test_a_url_that_nobody_listens_on_is_a_failed_attempt(gemini: Gemini) -> Non
 def test_nothing_is_sent_beyond_this_machine(gemini: Gemini, url: str) -> None:
     (delivery,) = gemini.wait_for_deliveries(gemini.announce("b", kind="v1a", uris=[url]))
     assert (delivery["state"], delivery["attempts"]) == ("refused", [])
+    gemini.process.wait_for_output("is told nothing, as deliveries go to this machine only")
 
 
 def test_the_same_batch_can_be_announced_many_times_and_each_delivery_doubled(

@@ -144,3 +144,56 @@ def test_an_address_that_nobody_can_listen_on_is_wrong_usage(
     assert process.wait() == 2
     assert "Error: Invalid value for " in process.output.splitlines()[-1]
     assert "Traceback" not in process.output
+
+
+@pytest.fixture
+def two_projects(tmp_path: Path) -> dict[str, str]:
+    """An environment with two projects, `ads` and `search`."""
+    file = tmp_path / "projects.toml"
+    file.write_text(
+        "".join(
+            f'[projects.{name}]\nstorage = "{(tmp_path / name).as_uri()}"\napi_key_file = "{name}.key"\n'
+            for name in ("search", "ads")
+        )
+    )
+    return {"PROJECTS_FILE": str(file)}
+
+
+@pytest.mark.parametrize("arguments", [["verify", "abc"], ["process", "abc"], ["webhooks", "list"]])
+def test_a_command_about_one_project_says_which_ones_there_are(
+    start_process: StartProcess, two_projects: dict[str, str], arguments: list[str]
+) -> None:
+    process = start_process(*arguments, env=two_projects)
+
+    assert process.wait() == 2
+    assert "Error: Which project is meant? Say --project NAME with one of ads, search.\n" in process.output
+
+
+@pytest.mark.parametrize("arguments", [["--project", "ads", "abc"], ["ads/abc"], ["ads/batches/abc"]])
+def test_a_command_sees_nothing_but_the_settings_of_the_project_that_is_named(
+    start_process: StartProcess, two_projects: dict[str, str], tmp_path: Path, arguments: list[str]
+) -> None:
+    process = start_process("verify", *arguments, env=two_projects)
+    process.wait()
+    assert "abc is not intact." in process.output
+    assert (tmp_path / "ads").exists()
+    assert not (tmp_path / "search").exists()
+
+    process = start_process("process", *arguments, env={**two_projects, "GEMINI_API_KEY": "of-none"})
+    assert process.wait() == 2
+    assert process.output.endswith(
+        "Error: api_key_file of project ads can't be read: No such file or directory.\n"
+    )
+
+
+def test_a_mistake_in_the_file_of_projects_ends_every_command_that_reads_it(
+    start_process: StartProcess, tmp_path: Path
+) -> None:
+    (tmp_path / "projects.toml").write_text('[projects.ads]\nstorag = "x"\n')
+
+    process = start_process(
+        "verify", "ads/abc", env={"PROJECTS_FILE": "projects.toml"}, before=f"cd {tmp_path}"
+    )
+
+    assert process.wait() == 2
+    assert process.output.startswith("Error: PROJECTS_FILE: 'storag' of project ads is no key; those are ")

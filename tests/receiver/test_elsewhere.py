@@ -6,7 +6,7 @@ import redis
 from tests.receiver.conftest import PATH, OwnRedis, Receiver, StartReceiver
 from tests.receiver.signing import OTHER_KEY, event, signed
 from tests.support.waiting import wait_until
-from workers.contract.elsewhere import MAX_PATH_CHARACTERS, Elsewhere, read
+from workers.contract.history.elsewhere import MAX_PATH_CHARACTERS, Elsewhere, read
 
 
 def _noted(client: redis.Redis, count: int) -> Elsewhere:

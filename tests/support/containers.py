@@ -36,6 +36,15 @@ def choose(version: str) -> None:
     podman("tag", f"batch-receiver:{version}", "batch-receiver:latest")
 
 
+def _remove() -> None:
+    """Those of compose that there are: each needs another, and `compose down` stumbles over one that was scaled."""
+    names = podman(
+        "ps", "--all", "--filter", "name=^batch-receiver_|^emulator$", "--format", "{{.Names}}"
+    ).split()
+    if names:
+        podman("rm", "--force", "--time", "0", "--depend", *names)
+
+
 class Stack:
     """`source`: whose deploy/ is brought up. `folder` keeps secrets and settings from one version to the next."""
 
@@ -51,6 +60,7 @@ class Stack:
             (self._deploy / "secrets" / name).write_text(secret + "\n")
         subprocess.run(["chown", "-R", "10001:10001", self._deploy / "secrets" / "webhook"], check=True)
         subprocess.run(["chown", "-R", "10001:10001", self._deploy / "secrets" / "workers"], check=True)
+        _remove()
         self._run("up", "--detach", "--no-build", *options)
         for name in self.names():
             wait_until(partial(self.is_healthy, name), seconds=60, what=f"{name}'s health")
@@ -109,7 +119,7 @@ class Stack:
         return {name: int(podman("inspect", "--format", "{{.State.ExitCode}}", name)) for name in names}
 
     def remove(self) -> None:
-        podman("rm", "--force", "--ignore", "emulator")
+        _remove()
         self._run("down", "--volumes", "--timeout", "5")
 
     def _run(self, *args: str) -> None:

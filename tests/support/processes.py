@@ -34,7 +34,13 @@ class Process:
         with log.open("ab") as output:
             self._popen = subprocess.Popen(
                 command,
-                env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", **env},
+                env={
+                    "PATH": os.environ["PATH"],
+                    "PYTHONPATH": str(ROOT),
+                    "PYTHONWARNINGS": "default",
+                    "LOG_FORMAT": "text",  # which tests read
+                    **env,
+                },
                 stdout=output,
                 stderr=output,
                 stdin=stdin,

@@ -33,7 +33,7 @@ def bucket(
     gemini: Emulator, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Bucket]:
     """The bucket of the tools that the jobs of a test work with."""
-    monkeypatch.setattr(jobs, "_prepared", None)
+    monkeypatch.setattr(jobs, "_prepared", {})
     url = (tmp_path / "bucket").as_uri()
     environment = {**gemini.env, "REDIS_URL": redis_url, "STORAGE_URL": url, "PART_BYTES": "30000"}
     tools = jobs.prepare(Settings.load(environment))

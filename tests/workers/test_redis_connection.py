@@ -26,7 +26,7 @@ def work(start_process: Callable[..., Process], deployment: Deployment) -> Work:
 def test_work_waits_for_a_redis_that_is_not_up_yet(work: Work, tmp_path: Path) -> None:
     port = free_port()
     process = work(f"redis://127.0.0.1:{port}/0")
-    process.wait_for_output("event=redis_awaited reason='no connection")
+    process.wait_for_output('event=redis_awaited reason="no connection')
 
     redis = start_redis(tmp_path / "late", port)
     try:

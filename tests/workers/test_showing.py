@@ -142,7 +142,7 @@ def test_the_status_of_a_batch_says_what_it_cost(deployment: Deployment) -> None
 
 
 def test_what_is_done_by_command_stands_in_the_log_of_actions(deployment: Deployment) -> None:
-    deployment.run("replay", "abc")
+    deployment.run("replay", "abc", "--force")
     deployment.run("forget", "abc")
 
     with Redis.from_url(deployment.env["REDIS_URL"]) as client:

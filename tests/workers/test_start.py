@@ -53,7 +53,7 @@ def test_a_bucket_that_is_away_for_now_is_waited_for(
         between.answer = lambda _: error(503, "ServiceUnavailable")
         env = {**s3.env, "AWS_ENDPOINT_URL": between.url, "STORAGE_URL": s3.fresh_url()}
         work = start_process("work", env={**deployment.env, **env})
-        work.wait_for_output("event=bucket_awaited reason='[^\n]*503 ServiceUnavailable")
+        work.wait_for_output('event=bucket_awaited reason="[^\n]*503 ServiceUnavailable')
         assert "event=started" not in work.output
 
         # What can be stored only is left behind by each try.

@@ -16,7 +16,8 @@ from workers import commit, status
 from workers.bucket import layout
 from workers.bucket.opening import open_bucket
 from workers.bucket.protocol import Bucket
-from workers.contract import Announcement, Queues, Trigger, elsewhere
+from workers.contract import Announcement, Queues, Trigger
+from workers.contract.history import elsewhere
 from workers.gemini.batches import State
 from workers.parts import Piece, Split
 from workers.plan import Plan

@@ -107,7 +107,10 @@ def test_a_worker_runs_no_forged_record_no_callback_and_calls_no_webhook(
     forge(redis_client, "batch-evil", "os.system", f"touch {witness}")
     with scripted() as server:
         server.answer = lambda _: Answer()
-        for name, args in (("batch-good", [batch]), ("batch-bad", ["../.."])):
+        for name, args in (
+            (f"batch-receiver-batch-{batch}", [batch]),
+            ("batch-receiver-batch-bad", ["../.."]),
+        ):
             job = Job.create(
                 contract.PROCESS_BATCH,
                 args=args,

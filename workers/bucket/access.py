@@ -166,6 +166,8 @@ def access(url: str, env: Mapping[str, str]) -> Access:
         raise SettingsError(
             "STORAGE_URL has an empty, . or .. segment in its prefix: leave it out."
         ) from None
+    if parts.scheme == "az" and any(segment.endswith(".") for segment in prefix.split("/")):
+        raise SettingsError("STORAGE_URL has a segment that ends in a dot, which Azure drops: leave it out.")
     given = {name: value.strip() for name in VARIABLES[parts.scheme] if (value := env.get(name, "")).strip()}
     names: dict[str, str] = {}  # Which variable a setting comes from.
     config: dict[str, str] = {}

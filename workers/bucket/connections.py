@@ -13,6 +13,7 @@ from workers.bucket.reasons import first_words, is_panic
 from workers.errors import SettingsError
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta, UpdateVersion
     from obstore.store import ObjectStore, RetryConfig
 
 # Short: a job that fails is tried again with a longer backoff, and meanwhile leaves its worker to others.
@@ -91,3 +92,13 @@ class Connections:
             raise SettingsError(
                 f"{self._url} can't be used with the settings there are ({first_words(error)}): check {suspects}."
             ) from None
+
+
+def version_of(meta: "ObjectMeta") -> "UpdateVersion":
+    """What a condition can be made of; obstore takes no None."""
+    version: UpdateVersion = {}
+    if meta["e_tag"]:
+        version["e_tag"] = meta["e_tag"]
+    if meta["version"]:
+        version["version"] = meta["version"]
+    return version

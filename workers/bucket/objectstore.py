@@ -22,7 +22,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
 from workers.bucket.access import access
-from workers.bucket.connections import Connections
+from workers.bucket.connections import Connections, version_of
 from workers.bucket.protocol import MissingObject, check_name, check_prefix, join
 from workers.bucket.reasons import (
     Lack,
@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta, PutMode, UpdateVersion
     from obstore.store import ObjectStore as Store
 
-_CONCURRENCY = 32
+# To a store that answers in 30 ms, 64 connections put twice as much as 32; to one beside us, no less.
+_CONCURRENCY = 64
 # Up to this an object whose size is known is one request: three requests fewer than the smallest multipart.
 _PUT_BYTES = 32 << 20
 # S3 wants parts of 5 MiB or more, and takes 10,000 of them: 80 GB.
@@ -78,11 +79,12 @@ class ObjectStore:
         with self._translated("read"):
             try:
                 found = obstore.get(self._stores.patient, name)
-                self._of_a_store(found.meta)
-                return found.bytes().to_bytes()
+                data = found.bytes().to_bytes()
             except FileNotFoundError as error:
                 self._missing(error)
                 return None
+        self._of_a_store(found.meta)
+        return data
 
     def size(self, name: str) -> int | None:
         check_name(name)
@@ -133,7 +135,7 @@ class ObjectStore:
         with self._translated("read"):
             try:
                 found = obstore.get(self._stores.patient, name)
-                version = _version(self._of_a_store(found.meta))
+                version = version_of(self._of_a_store(found.meta))
                 data = found.bytes().to_bytes()
             except FileNotFoundError as error:
                 self._missing(error)
@@ -333,13 +335,3 @@ class ObjectStore:
 
     def _unseen(self, name: str) -> BucketUnavailable:
         return BucketUnavailable(f"{name} is not in {self.url} as it was to be stored: it is tried again.")
-
-
-def _version(meta: "ObjectMeta") -> "UpdateVersion":
-    """What a condition can be made of; obstore takes no None."""
-    version: UpdateVersion = {}
-    if meta["e_tag"]:
-        version["e_tag"] = meta["e_tag"]
-    if meta["version"]:
-        version["version"] = meta["version"]
-    return version

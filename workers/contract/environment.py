@@ -7,10 +7,12 @@ from difflib import SequenceMatcher
 from io import StringIO
 from pathlib import Path
 
+from workers.contract.projects import OWN
 from workers.contract.settings import (
     CREDENTIALS,
     GEMINI_API_KEY,
     GOOGLE_API_KEY,
+    PROJECTS_FILE,
     SETTINGS,
     WrongSetting,
     read_secret,
@@ -83,7 +85,10 @@ def slips(environment: Mapping[str, str], command: str) -> Iterator[str]:
         meant = _resembled(name, known)
         if meant:
             yield f"{name} is no setting of ours and is ignored: {meant} is one."
-    if GEMINI_API_KEY in used_by(command) and _keys_differ(environment):
+    if PROJECTS_FILE.find(environment):
+        for name in _not_heeded(environment):
+            yield f"{name} is ignored: PROJECTS_FILE says it for each project."
+    elif GEMINI_API_KEY in used_by(command) and _keys_differ(environment):
         yield "GOOGLE_API_KEY and GEMINI_API_KEY are both set and differ: GOOGLE_API_KEY counts."
 
 
@@ -108,6 +113,12 @@ def _resembled(name: str, known: set[str]) -> str | None:
         if matcher.real_quick_ratio() >= best and matcher.quick_ratio() >= best and matcher.ratio() >= best:
             closest, best = each, matcher.ratio()
     return closest
+
+
+def _not_heeded(environment: Mapping[str, str]) -> Iterator[str]:
+    for setting in OWN:
+        names = (setting.name, setting.file_name) if setting.is_secret else (setting.name,)
+        yield from (name for name in names if environment.get(name, "").strip())
 
 
 def _keys_differ(environment: Mapping[str, str]) -> bool:

@@ -80,6 +80,15 @@ def some_of(*choices: str) -> Kind[frozenset[str]]:
     return Kind(f"must be one or more of {', '.join(choices)}, separated by commas", parse)
 
 
+def one_of(*choices: str) -> Kind[str]:
+    def parse(given: str) -> str:
+        if given not in choices:
+            raise ValueError
+        return given
+
+    return Kind(f"must be one of {', '.join(choices)}", parse)
+
+
 def key() -> Kind[str]:
     """An API key: nothing that could end a header or be lost on the way."""
 

@@ -94,6 +94,11 @@ class Queues:
         found = self._job_id.fullmatch(job_id)
         return parse_batch_id(found["whole"] or found["cut"]) if found else None
 
+    def batch_of_notice(self, job_id: str) -> str | None:
+        """The batch whose commit a job tells of; None where it tells of none."""
+        found = re.fullmatch(rf"{re.escape(self.prefix)}-notice-(.+)-r[0-9]+", job_id, re.DOTALL)
+        return parse_batch_id(found[1]) if found else None
+
     def is_batch_job(self, job_id: str) -> bool:
         """Whether it is the job that looks at a batch, and not one of a part."""
         return job_id.startswith(self.batch_job_id(""))
@@ -137,13 +142,13 @@ class Queues:
                 batch = job_ids[job_id]
                 if job_id in free and batch not in full:
                     self._put(pipe, self._look(batch, first[batch]), free[job_id])
-            now = time.time()
+            now, told = time.time(), []
             for announcement, outcome in zip(announcements, outcomes, strict=True):
                 if outcome is not Outcome.FULL:
                     self._note(pipe, announcement)
-                    told = history.Told(announcement, outcome, known.get(announcement.batch), now)
-                    history.announced(pipe, self._history, told)
+                    told.append(history.Told(announcement, outcome, known.get(announcement.batch), now))
                     known.setdefault(announcement.batch, history.BatchState.ANNOUNCED)
+            history.announced(pipe, self._history, told)
             return outcomes
 
         return self._transaction(write)
@@ -290,13 +295,20 @@ class Queues:
         return set(new[max(0, MAX_WAITING_STRANGERS - waiting) :])
 
     def _known_states(self, batches: Iterable[str]) -> dict[str, str]:
-        """Where batches are as far as the history knows."""
-        batches = list(batches)
+        """Where batches are as far as the history knows. Most of those that are announced are new."""
+        refs = {history.ref_of(batch): batch for batch in batches}
+        scores = self.connection.zmscore(self._history.index(), list(refs))
+        old = [ref for ref, score in zip(refs, scores, strict=True) if score is not None]
+        if not old:
+            return {}
         with self.connection.pipeline(transaction=False) as reader:
-            for batch in batches:
-                reader.hget(self._history.record(history.ref_of(batch)), "state")
+            for ref in old:
+                reader.hget(self._history.record(ref), "state")
             states = reader.execute()
-        return {batch: text(state) for batch, state in zip(batches, states, strict=True) if state}
+        announced = history.BatchState.ANNOUNCED.value
+        return {
+            refs[ref]: text(state) if state else announced for ref, state in zip(old, states, strict=True)
+        }
 
     def _outcomes(
         self, announcements: Sequence[Announcement], free: Mapping[str, Job | None]

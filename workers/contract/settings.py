@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 # Where systemd puts the files of LoadCredential= (systemd.exec(5)).
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
+# Names the project in an environment that is one project's of several.
+PROJECT = "BATCH_RECEIVER_PROJECT"
 
 _MAX_SECRET_BYTES = 64 * 1024
 
@@ -31,8 +33,8 @@ class WrongSetting(ValueError):
 class Setting(Generic[T]):
     """`used_by` are commands, `default` is written as a user would, `about` is one sentence without its end.
 
-    A secret may also stand in a file that `<name>_FILE` or systemd's credentials name. `missing` says what to do
-    where there must be a value and is none.
+    A secret may also stand in a file that `<name>_FILE` or systemd's credentials name. `missing` says what to do where
+    there must be a value and is none. `project_key` is what it, or its file, is called in a file of projects.
     """
 
     name: str
@@ -42,12 +44,13 @@ class Setting(Generic[T]):
     default: str | None = None
     missing: str = ""
     is_secret: bool = False
+    project_key: str = ""
 
     def read(self, environment: Mapping[str, str]) -> T:
         """The value, or the default. Raises `WrongSetting` where it breaks its rule, or there is neither."""
         found = self.find(environment)
         if found is None:
-            raise WrongSetting(f"{self.name} is not set: {self.missing}.")
+            raise WrongSetting(f"{self._called(environment)} is not set: {self.missing}.")
         return found
 
     def find(self, environment: Mapping[str, str]) -> T | None:
@@ -60,7 +63,7 @@ class Setting(Generic[T]):
         try:
             return self.kind.parse(text if self.kind.exact else text.strip())
         except (ValueError, KeyError):
-            raise WrongSetting(f"{self.name} {self.kind.rule}.") from None
+            raise WrongSetting(f"{self._called(environment)} {self.kind.rule}.") from None
 
     @property
     def in_short(self) -> str:
@@ -94,7 +97,15 @@ class Setting(Generic[T]):
         if text.strip():
             return text
         path = Path(file) if file else self.credential(environment)
-        return read_secret(path, self.file_name if file else f"The credential {self.name}") if path else ""
+        called = self._called(environment, self.file_name)
+        return read_secret(path, called if file else f"The credential {self.name}") if path else ""
+
+    def _called(self, environment: Mapping[str, str], name: str = "") -> str:
+        """What a person knows it by."""
+        project = environment.get(PROJECT)
+        return (
+            f"{self.project_key} of project {project}" if project and self.project_key else name or self.name
+        )
 
 
 def read_secret(path: Path, what: str) -> str:
@@ -144,6 +155,7 @@ WEBHOOK_SIGNING_SECRET_FILE = Setting(
     used_by=("serve",),
     kind=kinds.text(),
     about="The same from a file, one a line; a changed file is picked up within seconds, without a restart",
+    project_key="signing_secret_file",
 )
 WEBHOOK_DYNAMIC = Setting(
     name="WEBHOOK_DYNAMIC",
@@ -171,6 +183,7 @@ WEBHOOK_PATH = Setting(
     kind=kinds.url_path(taken=frozenset({"/healthz", "/readyz"})),
     default="/webhooks/gemini",
     about="The path of the webhook's address",
+    project_key="path",
 )
 WEBHOOK_TOLERANCE_SECONDS = Setting(
     name="WEBHOOK_TOLERANCE_SECONDS",
@@ -207,6 +220,7 @@ GEMINI_API_KEY = Setting(
     about="The same under its other name; with both set, `GOOGLE_API_KEY` counts, as in Google's SDK",
     missing="set it, or GOOGLE_API_KEY, to an API key of the project that runs the batches",
     is_secret=True,
+    project_key="api_key_file",
 )
 GOOGLE_GEMINI_BASE_URL = Setting(
     name="GOOGLE_GEMINI_BASE_URL",
@@ -214,6 +228,7 @@ GOOGLE_GEMINI_BASE_URL = Setting(
     kind=kinds.web_url(),
     default="https://generativelanguage.googleapis.com",
     about="Where Gemini is; plain http on this machine only",
+    project_key="base_url",
 )
 STORAGE_URL = Setting(
     name="STORAGE_URL",
@@ -235,6 +250,7 @@ STORAGE_URL = Setting(
         " usual for each cloud (`AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL`, …: see docs/stores.md)"
     ),
     missing="say where results go, such as file:///srv/results or s3://bucket",
+    project_key="storage",
 )
 OUTPUTS = Setting(
     name="OUTPUTS",
@@ -242,6 +258,7 @@ OUTPUTS = Setting(
     kind=kinds.some_of("objects", "parquet"),
     default="objects",
     about="What is made of a batch: `objects`, `parquet`, or `objects,parquet`",
+    project_key="outputs",
 )
 BATCH_DISPLAY_NAME = Setting(
     name="BATCH_DISPLAY_NAME",
@@ -249,6 +266,7 @@ BATCH_DISPLAY_NAME = Setting(
     kind=kinds.text(),
     default="*",
     about="A pattern (`*` and `?`): batches with another display name are left alone",
+    project_key="display_name",
 )
 PART_BYTES = Setting(
     name="PART_BYTES",
@@ -256,12 +274,13 @@ PART_BYTES = Setting(
     kind=kinds.size(),
     default="16MiB",
     about="How much of a result file is one part, one worker's share",
+    project_key="part_bytes",
 )
 FANOUT_CONCURRENCY = Setting(
     name="FANOUT_CONCURRENCY",
     used_by=("work", "process"),
     kind=kinds.whole(least=1),
-    about="Objects that a job writes into a store at the same time, without it 32; a folder's files come one by one",
+    about="Objects that a job writes into a store at the same time, without it 64; a folder's files come one by one",
 )
 RECONCILE_INTERVAL_SECONDS = Setting(
     name="RECONCILE_INTERVAL_SECONDS",
@@ -277,7 +296,23 @@ RECONCILE_REENABLE = Setting(
     default="off",
     about="Whether a webhook that Gemini disabled after failed deliveries is enabled again: `on` or `off`",
 )
+PROJECTS_FILE = Setting(
+    name="PROJECTS_FILE",
+    used_by=(
+        *("serve", "work", "process", "replay", "forget", "status", "reconcile", "verify"),
+        *("register", "webhooks", "console", "doctor"),
+    ),
+    kind=kinds.text(),
+    about="A file (TOML) that names several Gemini projects, each with its own path, secret, key and storage",
+)
 
+LOG_FORMAT = Setting(
+    name="LOG_FORMAT",
+    used_by=("serve", "work", "console"),
+    kind=kinds.one_of("auto", "json", "text"),
+    default="auto",
+    about="How log lines are written: `json`, `text`, or `auto`, which is text on a terminal and JSON elsewhere",
+)
 HEARTBEAT_URL = Setting(
     name="HEARTBEAT_URL",
     used_by=("work", "reconcile"),
@@ -287,6 +322,7 @@ HEARTBEAT_URL = Setting(
 )
 NOTIFY_URL = Setting(
     name="NOTIFY_URL",
+    project_key="notify_url",
     used_by=("work", "process", "reconcile"),
     kind=kinds.web_url(is_base=False),
     about="Where each commit is told, by a signed `POST`",
@@ -294,6 +330,7 @@ NOTIFY_URL = Setting(
 )
 NOTIFY_SECRET = Setting(
     name="NOTIFY_SECRET",
+    project_key="notify_secret_file",
     used_by=("work", "process", "reconcile"),
     kind=kinds.signing_secret(),
     about="What those are signed with, `whsec_…`, as Standard Webhooks says",

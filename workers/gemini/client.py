@@ -98,4 +98,6 @@ def _readable(operations: Iterable[Body]) -> Iterator[Batch]:
         try:
             yield parse_listed(operation)
         except GeminiUnavailable:
-            logger.warning("event=unreadable_batch_listed")
+            logger.warning(
+                "event=unreadable_batch_listed", extra={"fields": {"event": "unreadable_batch_listed"}}
+            )

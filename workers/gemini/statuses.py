@@ -142,12 +142,12 @@ def _said(content: bytes) -> _Said:
     try:
         answer = msgspec.json.decode(content)
         error = (answer[0] if isinstance(answer, list) else answer)["error"]
-        details = error.get("details") or []
+        details = [each for each in error.get("details") or [] if isinstance(each, dict)]
         return _Said(
             str(error.get("message") or ""),
             str(error.get("status") or ""),
-            tuple(str(detail.get("reason")) for detail in details if isinstance(detail, dict)),
-            next((_seconds(each.get("retryDelay")) for each in details if "retryDelay" in each), None),
+            tuple(str(each.get("reason")) for each in details),
+            next((_seconds(each["retryDelay"]) for each in details if "retryDelay" in each), None),
         )
     except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, TypeError, AttributeError, RecursionError):
         return _Said()

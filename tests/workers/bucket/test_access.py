@@ -71,6 +71,7 @@ BROKEN: list[tuple[str, Mapping[str, str], str]] = [
     ("gs://b", {"GOOGLE_BASE_URL": "localhost:4443"}, "GOOGLE_BASE_URL .*https?://"),
     ("gs://b", {"GOOGLE_BASE_URL": "http://storage.example.com"}, "GOOGLE_BASE_URL .*https://"),
     ("az://c", {}, "AZURE_STORAGE_ACCOUNT_NAME"),
+    ("az://c/results./b", ACCOUNT, "STORAGE_URL .*dot"),
     ("az://c", {"AZURE_STORAGE_ACCOUNT_KEY": "aGlkZGVu"}, "AZURE_STORAGE_ACCOUNT_NAME"),
     ("az://c", {**ACCOUNT, "AZURE_STORAGE_ACCOUNT_KEY": "hidden!"}, "AZURE_STORAGE_ACCOUNT_KEY .*base64"),
     ("az://c", {**ACCOUNT, "AZURE_STORAGE_ACCOUNT_NAME": "a\nc"}, "AZURE_STORAGE_ACCOUNT_NAME .*white space"),

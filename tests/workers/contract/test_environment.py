@@ -143,7 +143,7 @@ def test_a_name_that_resembles_one_of_ours_is_named_without_its_value(
 
 
 def test_what_is_ours_or_clearly_anothers_is_not_mentioned() -> None:
-    ours = {setting.name: "x" for setting in SETTINGS if setting.name != "GEMINI_API_KEY"}
+    ours = {s.name: "x" for s in SETTINGS if s.name not in {"GEMINI_API_KEY", "PROJECTS_FILE"}}
     files = {f"{setting.name}_FILE": "" for setting in SETTINGS if setting.is_secret}
 
     assert list(slips({**ours, **files, **dict.fromkeys(OF_OTHERS, "x")}, "work")) == []
@@ -173,6 +173,23 @@ def test_two_keys_that_differ_are_mentioned_where_a_key_is_read(
     assert (
         found == ["GOOGLE_API_KEY and GEMINI_API_KEY are both set and differ: GOOGLE_API_KEY counts."] * said
     )
+
+
+def test_what_a_file_of_projects_says_for_each_project_is_not_heeded_besides() -> None:
+    environment = {
+        "PROJECTS_FILE": "projects.toml",
+        "GOOGLE_API_KEY": "one",
+        "GEMINI_API_KEY_FILE": "key",
+        "STORAGE_URL": "file:///results",
+        "PART_BYTES": "1024",
+        "WEBHOOK_PATH": " ",
+    }
+
+    assert list(slips(environment, "work")) == [
+        "GOOGLE_API_KEY is ignored: PROJECTS_FILE says it for each project.",
+        "GEMINI_API_KEY_FILE is ignored: PROJECTS_FILE says it for each project.",
+        "STORAGE_URL is ignored: PROJECTS_FILE says it for each project.",
+    ]
 
 
 @pytest.fixture

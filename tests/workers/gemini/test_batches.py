@@ -425,3 +425,29 @@ def test_other_things_that_json_has_not_are_refused_still(odd: str) -> None:
     body = '{"done":true,"response":{"inlinedResponses":[{"a":' + odd + "}]}}"
     with pytest.raises(GeminiUnavailable):
         parse_batch(spooled(body.encode()))
+
+
+@pytest.mark.parametrize(
+    ("config", "file"),
+    [
+        ({"fileName": "files/abc"}, "files/abc"),
+        ({"file_name": "files/abc"}, "files/abc"),
+        ({"requests": {"requests": []}}, None),
+        ({"fileName": 7}, None),
+        ([], None),
+    ],
+)
+@pytest.mark.parametrize("at_the_top", [False, True])
+def test_the_file_that_a_batch_was_made_from_is_known(
+    config: object, file: str | None, at_the_top: bool
+) -> None:
+    fields: dict[str, Any] = {"state": "BATCH_STATE_RUNNING", "inputConfig": config}
+
+    batch = parsed(**fields) if at_the_top else parsed(metadata=fields)
+
+    assert batch.input_file == file
+
+
+def test_how_many_requests_have_no_answer_yet_is_known() -> None:
+    assert parsed(metadata={"batchStats": {"pendingRequestCount": "7"}}).pending == 7
+    assert parsed(metadata={}).pending is None

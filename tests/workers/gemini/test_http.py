@@ -23,6 +23,7 @@ from workers.errors import (
 from workers.gemini.access import Access, Secret
 from workers.gemini.client import Gemini
 from workers.gemini.http import Limits
+from workers.gemini.statuses import About
 from workers.sources import FileSource
 
 
@@ -361,3 +362,42 @@ def test_no_error_says_the_key_not_even_where_it_came_from(server: Scripted, cli
                 call()
             assert KEY not in str(caught.value) + repr(caught.value)
             assert caught.value.__cause__ is None
+
+
+def test_an_exchange_gives_any_answer_with_what_it_stands_for(server: Scripted, client: Gemini) -> None:
+    server.answer = lambda asked: (
+        Answer(429, b'{"error": {"message": "No room."}}')
+        if "full" in asked.path
+        else Answer(200, b"{}", {"X-A": "b"})
+    )
+
+    full = client.http.exchange("POST", "/full", About.MODEL, body={})
+    good = client.http.exchange("POST", f"{server.url}/good", About.UPLOAD, content=b"bytes")
+
+    assert (full.status, str(full.error)) == (
+        429,
+        "Gemini's rate limit is reached (429): try again later: No room.",
+    )
+    assert (good.status, good.error, good.body, good.headers["x-a"]) == (200, None, b"{}", "b")
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_of_an_exchange_that_is_cut_nobody_knows_what_became(
+    server: Scripted, client: Gemini, status: int
+) -> None:
+    server.answer = lambda _: Answer(status, b"0123456789", cut=5)
+
+    if status == 200:
+        with pytest.raises(GeminiUnavailable):
+            client.http.exchange("POST", "/models/m:batchGenerateContent", About.MODEL, body={})
+    else:
+        assert client.http.exchange("POST", "/models/m", About.MODEL, body={}).status == 500
+    assert len(server.asked) == 1
+
+
+def test_an_address_at_another_host_gets_no_key(server: Scripted, client: Gemini) -> None:
+    with scripted() as other, pytest.raises(Permanent, match="another host"):
+        client.http.exchange("POST", f"{other.url}/upload", About.UPLOAD, content=b"")
+
+    assert other.asked == server.asked == []

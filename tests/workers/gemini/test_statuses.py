@@ -29,6 +29,28 @@ def test_a_batch_that_gemini_can_not_deliver_in_time_is_told_with_what_to_do(
 
 
 @pytest.mark.parametrize(
+    ("headers", "delay", "seconds"),
+    [
+        ({}, "3.5s", 3.5),
+        ({}, "2s", 2.0),
+        ({"retry-after": "7"}, "2s", 7.0),
+        ({}, "soon", None),
+        ({}, 3, None),
+    ],
+)
+def test_how_long_to_wait_may_stand_in_the_errors_details(
+    headers: dict[str, str], delay: object, seconds: float | None
+) -> None:
+    details = [{"reason": "x"}, {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}]
+    body = json.dumps({"error": {"code": 429, "message": "No room.", "details": details}}).encode()
+
+    error = error_of(Answer(429, headers, body), About.MODEL, KEY)
+
+    assert isinstance(error, GeminiUnavailable)
+    assert error.retry_after == seconds
+
+
+@pytest.mark.parametrize(
     ("about", "status", "seconds"),
     [(About.BATCH, 503, 0.1), (About.BATCH, 500, 61.0), (About.LIST, 503, 61.0), (About.FILE, 504, 61.0)],
 )

@@ -155,7 +155,8 @@ class Pages:
         with self._connection.pipeline(transaction=False) as pipe:
             for ref in refs:
                 pipe.hgetall(self.names.record(ref))
-            return [_record(fields) for fields in pipe.execute() if fields]
+            found = zip(refs, pipe.execute(), strict=True)
+        return [_record(ref, fields) for ref, fields in found if fields]
 
     def record(self, batch: str, project: str = DEFAULT_PROJECT) -> Record | None:
         found = self.records([ref_of(batch, project)])
@@ -163,8 +164,12 @@ class Pages:
 
     def steps(self, batch: str, project: str = DEFAULT_PROJECT) -> list[Step]:
         """What happened to a batch, oldest first."""
-        told = self._connection.lrange(self.names.steps(ref_of(batch, project)), 0, -1)
-        return [*_steps(told)]
+        ref = ref_of(batch, project)
+        with self._connection.pipeline(transaction=False) as pipe:
+            pipe.hget(self.names.record(ref), "first")
+            pipe.lrange(self.names.steps(ref), 0, -1)
+            first, rest = pipe.execute()
+        return [*_steps([first, *rest] if first else rest)]
 
     def counts(self, project: str | None = None) -> dict[str, int]:
         """How many batches are in each state, and under `warned` how many commits have warnings."""
@@ -231,8 +236,10 @@ class Pages:
         return self.names.index(state, wanted.project or ANY)
 
 
-def _record(raw: Mapping[Any, Any]) -> Record:
-    known: dict[str, Any] = {}
+def _record(ref: str, raw: Mapping[Any, Any]) -> Record:
+    """What nobody wrote yet is as it is for a batch that was just announced."""
+    project, _, batch = ref.partition("/")
+    known: dict[str, Any] = {"project": project, "batch": batch, "state": BatchState.ANNOUNCED.value}
     for name, value in texts(raw).items():
         if name in _NUMBERS:
             known[name] = float(value)
@@ -242,7 +249,10 @@ def _record(raw: Mapping[Any, Any]) -> Record:
             known[name] = json.loads(value)
         elif name in Record.__slots__:
             known[name] = value
-    return Record(**{"project": DEFAULT_PROJECT, "batch": "", "state": BatchState.ANNOUNCED.value, **known})
+        elif name == "first":
+            known.setdefault("trigger", json.loads(value)["by"])
+    known.setdefault("changed_at", known.get("announced_at"))
+    return Record(**known)
 
 
 def _steps(told: Sequence[Any]) -> Iterator[Step]:

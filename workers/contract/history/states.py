@@ -1,7 +1,7 @@
 """What the history of batches is made of: their states, what becomes of deliveries, and the keys in Redis.
 
 <prefix>:batch:<project>/<batch>     a hash, the record
-<prefix>:steps:<project>/<batch>     a list of JSON, oldest first
+<prefix>:steps:<project>/<batch>     a list of JSON, oldest first, but the very first, which is `first` in the record
 <prefix>:done:<project>/<batch>      bits: the parts that are fanned out
 <prefix>:batches:<project>:<state>   sorted sets of <project>/<batch> by when it was first told of; `-`: any
 <prefix>:expiring                    a sorted set of those that are not committed, by when results may be gone

@@ -68,40 +68,51 @@ class Told:
     at: float
 
 
-def announced(pipe: Any, names: Names, told: Told) -> None:
-    """Put what an announcement leaves behind into the pipeline that enqueues its job.
+def announced(pipe: Any, names: Names, all_told: Sequence[Told]) -> None:
+    """Put what announcements leave behind into the pipeline that enqueues their jobs.
 
-    What was pending or given up is at work now. Any other batch stays what it is until a job looks at it.
+    What was pending or given up is at work now. Any other batch stays what it is until a job looks at it. The receiver
+    acknowledges thousands a second through here: what can be said for all in one command is.
     """
-    said, at = told.announcement, told.at
-    ref, trigger = ref_of(said.batch), said.trigger.value
-    steps = names.steps(ref)
-    if trigger in _BY_DELIVERY:
-        about = {"batch": said.batch, "trigger": trigger, "type": said.event, "webhook_id": said.delivery}
-        deliver(pipe, names, Delivered(told.outcome.value), about)
-    pipe.rpush(steps, step("announced", at, by=trigger, outcome=told.outcome.value, webhook_id=said.delivery))
-    if told.known is None:
-        _begin(pipe, names, ref, trigger, at)
-        pipe.expire(steps, KEPT_SECONDS)
+    new: dict[str, float] = {}
+    for told in all_told:
+        said, ref = told.announcement, ref_of(told.announcement.batch)
+        if said.trigger.value in _BY_DELIVERY:
+            about: dict[str, Value | None] = {"batch": said.batch, "trigger": said.trigger.value}
+            about |= {"type": said.event, "webhook_id": said.delivery}
+            deliver(pipe, names, Delivered(told.outcome.value), about)
+        happened = step(
+            "announced",
+            told.at,
+            by=said.trigger.value,
+            outcome=told.outcome.value,
+            webhook_id=said.delivery,
+        )
+        if told.known is None:
+            new[ref] = told.at
+            # As little as can be said: what is not there is as it is for every batch that was just announced.
+            pipe.hset(names.record(ref), mapping={"announced_at": told.at, "first": happened})
+        else:
+            _again(pipe, names, ref, told, happened)
+    if new:
+        for state in (ANY, BatchState.ANNOUNCED):
+            for project in (ANY, DEFAULT_PROJECT):
+                pipe.zadd(names.index(state, project), new)
+
+
+def _again(pipe: Any, names: Names, ref: str, told: Told, happened: str) -> None:
+    pipe.rpush(names.steps(ref), happened)
+    pipe.ltrim(names.steps(ref), -MOST_STEPS, -1)
+    if told.known not in _UNTOUCHED or told.outcome is not Outcome.ACCEPTED:
         return
-    pipe.ltrim(steps, -MOST_STEPS, -1)
-    if told.known in _UNTOUCHED and told.outcome is Outcome.ACCEPTED:
-        fields: dict[str, Value] = {"state": BatchState.ANNOUNCED.value, "changed_at": at, "trigger": trigger}
-        if told.known == BatchState.PENDING:
-            fields["announced_at"] = at
-        pipe.hset(names.record(ref), mapping=fields)
-        for each in (ANY, DEFAULT_PROJECT):
-            pipe.zrem(names.index(told.known, each), ref)
-            pipe.zadd(names.index(BatchState.ANNOUNCED, each), {ref: at})
-
-
-def _begin(pipe: Any, names: Names, ref: str, trigger: str, at: float) -> None:
-    project, _, batch = ref.partition("/")
-    state = BatchState.ANNOUNCED.value
-    known = {"project": project, "batch": batch, "state": state, "announced_at": at, "changed_at": at}
-    pipe.hset(names.record(ref), mapping={**known, "trigger": trigger})
-    pipe.expire(names.record(ref), KEPT_SECONDS)
-    _enter(pipe, names, ref, state, at)
+    state, trigger = BatchState.ANNOUNCED.value, told.announcement.trigger.value
+    fields: dict[str, Value] = {"state": state, "changed_at": told.at, "trigger": trigger}
+    if told.known == BatchState.PENDING:
+        fields["announced_at"] = told.at
+    pipe.hset(names.record(ref), mapping=fields)
+    for project in (ANY, DEFAULT_PROJECT):
+        pipe.zrem(names.index(told.known, project), ref)
+        pipe.zadd(names.index(state, project), {ref: told.at})
 
 
 def _enter(pipe: Any, names: Names, ref: str, state: str, at: float) -> None:
@@ -260,7 +271,7 @@ class History:
     def drop_unfinished(self, ref: str) -> None:
         """Forget a batch, unless it is committed."""
         state = self._connection.hget(self.names.record(ref), "state")
-        if state is not None and text(state) not in COMMITTED:
+        if state is None or text(state) not in COMMITTED:
             self.drop([ref])
 
     def pending(self, seen: Mapping[str, Mapping[str, Value | None]], at: float) -> None:
