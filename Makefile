@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: all install demo test test-slow test-deploy try-bucket lint docs fuzz crash chaos bench bench-growth clean
+.PHONY: all install demo test test-slow test-deploy try-bucket lint docs screenshots fuzz crash chaos bench bench-growth clean
 
 all: lint test  ## what a change must pass
 
@@ -38,6 +38,9 @@ lint: install  ## style, formatting, types, and documentation that says what the
 docs: install  ## the parts of the documentation that come from the code
 	$(BIN)/python -m docs.generate
 	$(BIN)/python -m docs.json_schemas
+
+screenshots: install  ## the pictures of the README, taken anew; needs Chromium
+	$(BIN)/python -m tests.console.screenshots docs/images
 
 fuzz: install  ## ten minutes of hostile bytes at signatures, events, result lines and the port
 	$(BIN)/python -m tests.fuzz --seconds 600
