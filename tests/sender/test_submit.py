@@ -5,6 +5,7 @@ import hashlib
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -308,7 +309,11 @@ def test_each_of_several_projects_has_its_own_records(
         for name in ("search", "ads")
     ]
     (tmp_path / "projects.toml").write_text("\n".join(tables))
-    env = {"PROJECTS_FILE": str(tmp_path / "projects.toml"), "GEMINI_API_KEY": "", "STORAGE_URL": ""}
+    env: dict[str, Any] = {
+        "PROJECTS_FILE": str(tmp_path / "projects.toml"),
+        "GEMINI_API_KEY": "",
+        "STORAGE_URL": "",
+    }
 
     assert "Say --project NAME" in sender.submit(requests_file, code=2, **env).err
     for name in ("search", "ads"):
