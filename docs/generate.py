@@ -16,7 +16,8 @@ from docs.columns import MEANINGS
 from emulator.errors import REFUSALS, refusal
 from emulator.faults import KINDS
 from receiver.cli import main as command_line
-from workers.contract.settings import CREDENTIALS, SETTINGS
+from workers.contract.setting.reading import CREDENTIALS
+from workers.contract.settings import SETTINGS
 from workers.dataset import SCHEMA
 
 ROOT = Path(__file__).resolve().parents[1]

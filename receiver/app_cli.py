@@ -22,9 +22,10 @@ from receiver.intake import connect
 from receiver.projects import Projects
 from receiver.protocol import MAX_INCOMPLETE_BYTES, limited_to
 from receiver.readiness import Readiness
-from workers.contract.manager import READY, STOPPING, notify
-from workers.contract.redis_address import shown
-from workers.contract.settings import PORT, WrongSetting
+from workers.contract.environment import READY, STOPPING, notify
+from workers.contract.setting.kinds import shown
+from workers.contract.setting.reading import WrongSetting
+from workers.contract.settings import PORT
 
 _BACKLOG = 1024
 _MAX_CONNECTIONS = 4096

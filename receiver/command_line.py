@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from workers.contract import environment, projects
-from workers.contract.settings import PROJECTS_FILE, WrongSetting, used_by
+from workers.contract.setting.reading import WrongSetting
+from workers.contract.settings import PROJECTS_FILE, used_by
 
 _HELP_WIDTH = 78
 

@@ -5,7 +5,7 @@ from importlib import metadata
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 from receiver.errors import SettingsError
-from workers.contract.kinds import Address
+from workers.contract.setting.kinds import Address
 
 
 def listen(address: Address, registry: CollectorRegistry) -> int:

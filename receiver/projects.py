@@ -19,7 +19,8 @@ from receiver.keyring import Keyring
 from receiver.settings import Settings, load_all
 from receiver.signatures import Verify
 from workers.contract.projects import DEFAULT, read
-from workers.contract.settings import PROJECTS_FILE, WrongSetting
+from workers.contract.setting.reading import WrongSetting
+from workers.contract.settings import PROJECTS_FILE
 
 LOOK_SECONDS = 1.0
 # Deliveries to a project that is not served any more are answered until then.

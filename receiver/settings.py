@@ -8,8 +8,8 @@ from receiver.errors import SettingsError
 from receiver.signatures import SigningSecret, parse_secrets
 from workers.contract import projects
 from workers.contract import settings as declared
-from workers.contract.kinds import Address
-from workers.contract.settings import WrongSetting
+from workers.contract.setting.kinds import Address
+from workers.contract.setting.reading import PROJECT, WrongSetting
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def _load(environment: Mapping[str, str]) -> Settings:
     secret_text = environment.get(declared.WEBHOOK_SIGNING_SECRET.name, "").strip()
     secret_file = _secret_file(environment, given=bool(secret_text))
     dynamic = declared.WEBHOOK_DYNAMIC.read(environment)
-    project = environment.get(declared.PROJECT)
+    project = environment.get(PROJECT)
     if not secret_text and not secret_file and not dynamic:
         if project:
             raise SettingsError(

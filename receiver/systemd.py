@@ -8,7 +8,7 @@ import os
 import socket
 
 from receiver.errors import SettingsError
-from workers.contract.manager import ALIVE, notify
+from workers.contract.environment import ALIVE, notify
 
 _FIRST_DESCRIPTOR = 3
 

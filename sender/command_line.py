@@ -18,7 +18,7 @@ from rich.progress import (
 )
 
 from workers.contract import parse_batch_id
-from workers.contract.settings import WrongSetting
+from workers.contract.setting.reading import WrongSetting
 from workers.errors import SettingsError, WorkerError
 
 INTERRUPTED = 130

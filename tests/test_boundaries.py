@@ -48,7 +48,10 @@ ROOMS = {
     "receiver.jwks": Row("receiver", f"{STORE} {QUEUE}"),
     "receiver.registration": Row(f"receiver workers.gemini {CONTRACT}", f"{STORE} {QUEUE} {SERVER}"),
     "workers": Row(f"{LEAVES} {CONTRACT}", f"{HTTP} {SERVER} {SIGNED} obstore"),
-    "workers.contract": Row("workers.contract.history", f"{STORE} {HTTP} {SERVER} {TERMINAL} msgspec"),
+    "workers.contract": Row(
+        "workers.contract.history workers.contract.setting", f"{STORE} {HTTP} {SERVER} {TERMINAL} msgspec"
+    ),
+    "workers.contract.setting": Row(CONTRACT, f"{STORE} {HTTP} {SERVER} {TERMINAL} msgspec"),
     "workers.contract.history": Row(CONTRACT, f"{STORE} {HTTP} {SERVER} {TERMINAL} msgspec"),
     "workers.errors": Row("", f"{STORE} {HTTP} {QUEUE} {SERVER} {TERMINAL} {IO}"),
     "workers.gemini": Row("workers.errors", f"{STORE} {QUEUE} {SERVER} {TERMINAL} google"),
@@ -57,7 +60,8 @@ ROOMS = {
     "workers.outside": Row("workers.errors", f"{STORE} {QUEUE} {SERVER} {TERMINAL} google"),
     "workers.verify": Row(OF_VERIFY, f"{HTTP} {QUEUE} {SERVER} obstore"),
     "sender": Row(f"{LEAVES} {CONTRACT}", f"{QUEUE} {SERVER}"),
-    "console": Row(f"{LEAVES} {CONTRACT}", ""),
+    "console": Row(f"console.doctor {LEAVES} {CONTRACT}", "rich"),
+    "console.doctor": Row(f"console {LEAVES} {CONTRACT}", f"{SERVER} rich"),
     "emulator": Row("", f"{STORE} {QUEUE} google"),
     "emulator.demo": Row("", f"{STORE} {SERVER}"),
     "bench": Row(ALL, ""),

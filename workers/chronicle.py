@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from workers.bucket.protocol import Bucket
 from workers.contract import Queues, logs
-from workers.contract.history import DEFAULT_PROJECT, BatchState, History, Names, Value, metrics, ref_of, step
+from workers.contract.history import BatchState, History, Names, Value, metrics, step
 from workers.contract.redis_words import in_words
 from workers.gemini.batches import FILE_LIFE_SECONDS, Batch, integer, timestamp
 from workers.gemini.client import Gemini
@@ -50,7 +50,7 @@ class Kept(Chronicle):
     def __init__(self, queues: Queues, batch: str) -> None:
         self._connection = queues.connection
         self._history = History(queues.connection, queues.prefix)
-        self._ref = ref_of(batch)
+        self._ref = self._history.names.ref(batch)
 
     def running(self, trigger: str) -> None:
         """A job looks at the batch."""
@@ -202,7 +202,7 @@ def record(
         "pending": None,
     }
     return history.note(
-        ref_of(summary.batch),
+        history.names.ref(summary.batch),
         BatchState(summary.state.value),
         at=committed_at,
         steps=[*steps],
@@ -218,7 +218,7 @@ def _count(
 ) -> None:
     """A commit that takes the place of another counts what it has more."""
     names = history.names
-    metrics.count(pipe, names, "batches_total", summary.state.value, DEFAULT_PROJECT)
+    metrics.count(pipe, names, "batches_total", summary.state.value, names.project)
     seconds = committed_at - float(known.get("announced_at", "inf"))
     if "committed_at" not in known and seconds >= 0:
         metrics.took(pipe, names, seconds)

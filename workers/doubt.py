@@ -5,7 +5,7 @@ from contextlib import closing
 
 from workers.contract import Queues
 from workers.contract import settings as declared
-from workers.contract.settings import WrongSetting
+from workers.contract.setting.reading import WrongSetting
 from workers.errors import SettingsError, Unreadable, WorkerError
 from workers.gemini.access import Access, Secret
 from workers.gemini.client import Gemini

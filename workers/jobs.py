@@ -66,7 +66,7 @@ def downstream_of(settings: Settings) -> Downstream | None:
     """Where commits are told, if anywhere."""
     if settings.notify_url is None or settings.notify_secret is None:
         return None
-    return Downstream(settings.notify_url, settings.notify_secret)
+    return Downstream(settings.notify_url, settings.notify_secret, settings.project or DEFAULT_PROJECT)
 
 
 def process_batch(batch: str) -> Retry | None:

@@ -32,6 +32,7 @@ class Downstream:
 
     url: str = field(repr=False)
     secret: str = field(repr=False)
+    project: str = DEFAULT_PROJECT
 
 
 class Told(StrEnum):
@@ -82,7 +83,7 @@ def tell(downstream: Downstream, bucket: Bucket, batch: str, revision: int, now:
 
 
 def _tell(downstream: Downstream, bucket: Bucket, summary: Summary, now: float) -> Told:
-    body = msgspec.json.encode(event(summary, bucket.url)).decode()
+    body = msgspec.json.encode(event(summary, bucket.url, downstream.project)).decode()
     try:
         post_signed(downstream.url, downstream.secret, f"{summary.batch}-r{summary.revision}", body)
     except NotTaken:
@@ -92,14 +93,14 @@ def _tell(downstream: Downstream, bucket: Bucket, summary: Summary, now: float) 
     return Told.DELIVERED
 
 
-def event(summary: Summary, bucket_url: str) -> dict[str, Any]:
+def event(summary: Summary, bucket_url: str, project: str = DEFAULT_PROJECT) -> dict[str, Any]:
     """What is sent."""
     return {
         "type": "batch.committed",
         "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "data": {
             "batch": summary.batch,
-            "project": DEFAULT_PROJECT,
+            "project": project,
             "state": summary.state,
             "revision": summary.revision,
             "display_name": summary.display_name,

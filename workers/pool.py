@@ -21,7 +21,7 @@ from rq.worker_pool import WorkerPool
 from workers import health, jobs, reconcile, timetable
 from workers.admission import Admission
 from workers.contract import Queues, logs
-from workers.contract.manager import ALIVE, READY, notify
+from workers.contract.environment import ALIVE, READY, notify
 from workers.contract.redis_words import in_words
 from workers.redis_connection import connect
 from workers.settings import Settings

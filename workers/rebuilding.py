@@ -10,7 +10,7 @@ from typing import Any
 from workers import chronicle
 from workers.bucket.protocol import Bucket
 from workers.contract import Queues
-from workers.contract.history import DEFAULT_PROJECT, KEPT_SECONDS, History, Value, metrics, ref_of
+from workers.contract.history import KEPT_SECONDS, History, Names, Value, metrics
 from workers.errors import Incomplete
 from workers.gemini.batches import Batch, timestamp
 from workers.gemini.webhooks import Webhook
@@ -47,7 +47,7 @@ def note_pending(queues: Queues, batches: list[Batch], now: float) -> None:
     seen: dict[str, dict[str, Value | None]] = {}
     for batch in batches[:_MOST_PENDING]:
         fields = chronicle.fields_of_look(batch)
-        seen[ref_of(batch.id)] = {**fields, "announced_at": timestamp(batch.created_at)}
+        seen[Names(queues.prefix).ref(batch.id)] = {**fields, "announced_at": timestamp(batch.created_at)}
     History(queues.connection, queues.prefix).pending(seen, now)
 
 
@@ -85,7 +85,7 @@ def note_run(
         metrics.count(pipe, names, "reconcile_found_total", amount=found)
         if of_batches:
             is_enabled = any(each.enabled for each in of_batches)
-            metrics.set_to(pipe, names, "webhook_enabled", DEFAULT_PROJECT, value=int(is_enabled))
+            metrics.set_to(pipe, names, "webhook_enabled", names.project, value=int(is_enabled))
         if not report["troubles"]:
             metrics.set_to(pipe, names, "reconcile_last_success_timestamp_seconds", value=now)
         pipe.execute()

@@ -8,8 +8,8 @@ from typing import Self, TypeVar
 from workers.contract import projects
 from workers.contract import settings as declared
 from workers.contract.projects import Project
-from workers.contract.redis_address import shown
-from workers.contract.settings import Setting, WrongSetting
+from workers.contract.setting.kinds import shown
+from workers.contract.setting.reading import PROJECT, Setting, WrongSetting
 from workers.errors import SettingsError
 from workers.gemini.access import Secret
 
@@ -61,7 +61,7 @@ class Settings:
     def _load(cls, environment: Mapping[str, str]) -> Self:
         notify_url = declared.NOTIFY_URL.find(environment)
         return cls(
-            project=environment.get(declared.PROJECT),
+            project=environment.get(PROJECT),
             redis_url=declared.REDIS_URL.read(environment),
             queue_prefix=declared.QUEUE_PREFIX.read(environment),
             api_key=Secret(declared.api_key(environment)),

@@ -16,6 +16,7 @@ from tests.support.deployment import Deployment, result_line, tell_the_whole_sto
 from tests.support.processes import Process
 from tests.support.waiting import wait_until
 from workers.contract import Announcement, Outcome, Queues, Trigger
+from workers.turns import note_trouble, trouble
 
 
 def refused(command: str) -> "pytest.RaisesExc[ResponseError]":
@@ -40,9 +41,27 @@ def test_the_receiver_announces_new_waiting_and_failed_batches(
     assert Queues(receiver).announced("abc").count == 6
 
 
+def test_the_receiver_announces_in_every_project_and_the_workers_take_it(
+    receiver: "redis.Redis", guarded: Guarded
+) -> None:
+    prefix = "batch-receiver-project-search"
+    announcements = [Announcement("abc", Trigger.WEBHOOK, '{"a": 1}'), Announcement("xyz", Trigger.DYNAMIC)]
+
+    assert Queues(receiver, prefix).announce(announcements) == [Outcome.ACCEPTED, Outcome.ACCEPTED]
+    assert Queues(receiver, prefix).announce(announcements) == [Outcome.DUPLICATE, Outcome.DUPLICATE]
+    with redis.Redis.from_url(guarded.url("workers")) as workers:
+        queues = Queues(workers, prefix)
+        note_trouble(queues, "The bucket is away.", 1.0)
+        assert trouble(queues) == "The bucket is away."
+        assert queues.forget("abc") == 1
+
+
 @pytest.mark.parametrize(
     "command",
     [
+        "HGETALL rq:job:batch-receiver-project-search-part-abc-00000",
+        "LRANGE rq:queue:batch-receiver-project-search-batches 0 -1",
+        "GET batch-receiver-project-search:trouble",
         "FLUSHALL",
         "FLUSHDB",
         "KEYS *",

@@ -17,7 +17,7 @@ from tests.receiver.conftest import PATH, Receiver, StartReceiver, read_answer
 from tests.receiver.signing import SECRET, event, signed
 from tests.support.processes import Process
 from tests.support.waiting import wait_until
-from workers.contract.manager import READY, notify
+from workers.contract.environment import READY, notify
 
 
 @pytest.fixture

@@ -1,23 +1,24 @@
-"""Where settings come from: the environment, on top of credentials and a file `.env`; and what is likely a mistake."""
+"""What surrounds a process: where settings come from, and the service manager that started it.
+
+Settings: the environment, on top of credentials and a file `.env`; and what is likely a mistake.
+"""
 
 import os
 import re
+import socket
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from difflib import SequenceMatcher
 from io import StringIO
 from pathlib import Path
 
 from workers.contract.projects import OWN
-from workers.contract.settings import (
-    CREDENTIALS,
-    GEMINI_API_KEY,
-    GOOGLE_API_KEY,
-    PROJECTS_FILE,
-    SETTINGS,
-    WrongSetting,
-    read_secret,
-    used_by,
-)
+from workers.contract.setting.reading import CREDENTIALS, WrongSetting, read_secret
+from workers.contract.settings import GEMINI_API_KEY, GOOGLE_API_KEY, PROJECTS_FILE, SETTINGS, used_by
+
+READY = "READY=1"
+STOPPING = "STOPPING=1"
+ALIVE = "WATCHDOG=1"
 
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
 _ALIKE = 0.85
@@ -127,3 +128,14 @@ def _keys_differ(environment: Mapping[str, str]) -> bool:
     except WrongSetting:
         return False
     return len(keys - {None}) > 1
+
+
+def notify(state: str) -> None:
+    """Tell the service manager what it wants to be told, sd_notify(3). Where there is none, nothing happens."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):  # Linux's abstract namespace.
+        address = "\0" + address[1:]
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+        sender.sendto(state.encode(), address)

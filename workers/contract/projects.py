@@ -14,11 +14,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from workers.contract.announcements import parse_batch_id
+from workers.contract.setting.reading import CREDENTIALS, PROJECT, Setting, WrongSetting
 from workers.contract.settings import (
-    CREDENTIALS,
     GEMINI_API_KEY,
     GOOGLE_API_KEY,
-    PROJECT,
     PROJECTS_FILE,
     QUEUE_PREFIX,
     SETTINGS,
@@ -26,8 +25,6 @@ from workers.contract.settings import (
     WEBHOOK_PATH,
     WEBHOOK_SIGNING_SECRET,
     WEBHOOK_SIGNING_SECRET_FILE,
-    Setting,
-    WrongSetting,
 )
 
 DEFAULT = "default"

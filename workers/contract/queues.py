@@ -208,7 +208,7 @@ class Queues:
                     forgotten += 1
         self.connection.delete(self.announcement(batch))
         self.connection.srem(self.strangers, batch)
-        history.History(self.connection, self.prefix).drop_unfinished(history.ref_of(batch))
+        history.History(self.connection, self.prefix).drop_unfinished(self._history.ref(batch))
         return forgotten
 
     def jobs_of(self, batch: str) -> list[str]:
@@ -296,7 +296,7 @@ class Queues:
 
     def _known_states(self, batches: Iterable[str]) -> dict[str, str]:
         """Where batches are as far as the history knows. Most of those that are announced are new."""
-        refs = {history.ref_of(batch): batch for batch in batches}
+        refs = {self._history.ref(batch): batch for batch in batches}
         scores = self.connection.zmscore(self._history.index(), list(refs))
         old = [ref for ref, score in zip(refs, scores, strict=True) if score is not None]
         if not old:

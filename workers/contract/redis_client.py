@@ -14,7 +14,8 @@ from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from workers.contract.redis_address import Followed, parse
+from workers.contract.setting.kinds import Followed
+from workers.contract.setting.kinds import parse_redis as parse
 
 # A sentinel that does not answer has another one asked; all of them within the receiver's own deadline.
 _SENTINEL_SECONDS = 0.4

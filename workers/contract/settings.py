@@ -5,141 +5,17 @@ environment come from here. `SETTINGS` has all of them, in the order in which th
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-from workers.contract import kinds
-from workers.contract.kinds import Kind
+from workers.contract.setting import kinds
+from workers.contract.setting.reading import Setting
 
-T = TypeVar("T")
-
-# Where systemd puts the files of LoadCredential= (systemd.exec(5)).
-CREDENTIALS = "CREDENTIALS_DIRECTORY"
-# Names the project in an environment that is one project's of several.
-PROJECT = "BATCH_RECEIVER_PROJECT"
-
-_MAX_SECRET_BYTES = 64 * 1024
-
-_KEY_IS_READ_BY = (
-    "work",
-    "process",
-    "replay",
-    "reconcile",
-    "register",
-    "webhooks",
-    "submit",
-    "resubmit",
-    "batches",
-)
-
-
-class WrongSetting(ValueError):
-    """One sentence that names the setting and quotes no secret."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting(Generic[T]):
-    """`used_by` are commands, `default` is written as a user would, `about` is one sentence without its end.
-
-    A secret may also stand in a file that `<name>_FILE` or systemd's credentials name. `missing` says what to do where
-    there must be a value and is none. `project_key` is what it, or its file, is called in a file of projects.
-    """
-
-    name: str
-    used_by: tuple[str, ...]
-    kind: Kind[T]
-    about: str
-    default: str | None = None
-    missing: str = ""
-    is_secret: bool = False
-    project_key: str = ""
-
-    def read(self, environment: Mapping[str, str]) -> T:
-        """The value, or the default. Raises `WrongSetting` where it breaks its rule, or there is neither."""
-        found = self.find(environment)
-        if found is None:
-            raise WrongSetting(f"{self._called(environment)} is not set: {self.missing}.")
-        return found
-
-    def find(self, environment: Mapping[str, str]) -> T | None:
-        """As `read`, and None where there is neither a value nor a default."""
-        text = self._given(environment)
-        if not text.strip():
-            if self.default is None:
-                return None
-            text = self.default
-        try:
-            return self.kind.parse(text if self.kind.exact else text.strip())
-        except (ValueError, KeyError):
-            raise WrongSetting(f"{self._called(environment)} {self.kind.rule}.") from None
-
-    @property
-    def in_short(self) -> str:
-        """`about` for a terminal, with the default, and where else a secret may stand."""
-        plain = self.about.replace("`", "")
-        default = f" Default: {self.default}" if self.default else ""
-        return (
-            f"{plain}.{default}"
-            if not self.is_secret
-            else f"{plain}; or name a file: {self.file_name}.{default}"
-        )
-
-    @property
-    def file_name(self) -> str:
-        """The variable that names a file with the value."""
-        return f"{self.name}_FILE"
-
-    def credential(self, environment: Mapping[str, str]) -> Path | None:
-        """Where systemd has put the value, if it has."""
-        folder = environment.get(CREDENTIALS)
-        path = Path(folder, self.name) if folder else None
-        return path if path and path.exists() else None
-
-    def _given(self, environment: Mapping[str, str]) -> str:
-        text = environment.get(self.name, "")
-        if not self.is_secret:
-            return text
-        file = environment.get(self.file_name, "").strip()
-        if file and text.strip():
-            raise WrongSetting(f"{self.name} and {self.file_name} are both set: leave one of them out.")
-        if text.strip():
-            return text
-        path = Path(file) if file else self.credential(environment)
-        called = self._called(environment, self.file_name)
-        return read_secret(path, called if file else f"The credential {self.name}") if path else ""
-
-    def _called(self, environment: Mapping[str, str], name: str = "") -> str:
-        """What a person knows it by."""
-        project = environment.get(PROJECT)
-        return (
-            f"{self.project_key} of project {project}" if project and self.project_key else name or self.name
-        )
-
-
-def read_secret(path: Path, what: str) -> str:
-    """The text of a file with one secret in it, without one line end. Raises `WrongSetting`, which names it `what`."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_SECRET_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
-        raise WrongSetting(f"{what} can't be read: {reason}.") from None
-    try:
-        text = content.decode()
-    except UnicodeDecodeError:
-        raise WrongSetting(f"{what} is no file of a secret: it is not text.") from None
-    text = text.removesuffix("\n").removesuffix("\r")
-    if not text.strip() or len(content) > _MAX_SECRET_BYTES:
-        raise WrongSetting(
-            f"{what} is no file of a secret: it is {'too large' if text.strip() else 'empty'}."
-        )
-    return text
-
+_AT_WORK = ("work", "process", "replay", "reconcile")
+_KEY_IS_READ_BY = (*_AT_WORK, "register", "webhooks", "submit", "resubmit", "batches")
 
 REDIS_URL = Setting(
     name="REDIS_URL",
-    used_by=("serve", "work", "replay", "forget", "status", "reconcile"),
+    used_by=("serve", "work", "replay", "forget", "status", "reconcile", "console"),
     kind=kinds.redis_url(),
     default="redis://127.0.0.1:6379/0",
     about="Where Redis is: `redis://`, `rediss://`, `unix://`, or `redis+sentinel://host:port,host:port/service/0`",
@@ -147,7 +23,7 @@ REDIS_URL = Setting(
 )
 QUEUE_PREFIX = Setting(
     name="QUEUE_PREFIX",
-    used_by=("serve", "work", "replay", "forget", "status", "reconcile"),
+    used_by=("serve", "work", "replay", "forget", "status", "reconcile", "console"),
     kind=kinds.prefix(),
     default="batch-receiver",
     about="What queues, job ids and keys in Redis begin with, so that a database can be shared",
@@ -210,10 +86,10 @@ WEBHOOK_MAX_BODY_BYTES = Setting(
 )
 PORT = Setting(
     name="PORT",
-    used_by=("serve",),
+    used_by=("serve", "console"),
     kind=kinds.whole(least=0, most=65_535),
     default="8080",
-    about="The port to listen on where `--port` is not given",
+    about="The port to listen on where `--port` is not given; for `console` it is 8090",
 )
 GOOGLE_API_KEY = Setting(
     name="GOOGLE_API_KEY",
@@ -241,7 +117,18 @@ GOOGLE_GEMINI_BASE_URL = Setting(
 )
 STORAGE_URL = Setting(
     name="STORAGE_URL",
-    used_by=("work", "process", "status", "reconcile", "verify", "submit", "resubmit", "batches", "export"),
+    used_by=(
+        "work",
+        "process",
+        "status",
+        "reconcile",
+        "verify",
+        "submit",
+        "resubmit",
+        "batches",
+        "export",
+        "console",
+    ),
     kind=kinds.text(),
     about=(
         "The bucket: `file:///srv/results`, `s3://bucket/prefix`, `gs://…`, `az://…`; credentials and endpoint as"
@@ -298,7 +185,7 @@ PROJECTS_FILE = Setting(
     name="PROJECTS_FILE",
     used_by=(
         *("serve", "work", "process", "replay", "forget", "status", "reconcile", "verify"),
-        *("register", "webhooks", "submit", "resubmit", "batches", "export"),
+        *("register", "webhooks", "submit", "resubmit", "batches", "export", "console", "doctor"),
     ),
     kind=kinds.text(),
     about="A file (TOML) that names several Gemini projects, each with its own path, secret, key and storage",
@@ -306,7 +193,7 @@ PROJECTS_FILE = Setting(
 
 LOG_FORMAT = Setting(
     name="LOG_FORMAT",
-    used_by=("serve", "work"),
+    used_by=("serve", "work", "console"),
     kind=kinds.one_of("auto", "json", "text"),
     default="auto",
     about="How log lines are written: `json`, `text`, or `auto`, which is text on a terminal and JSON elsewhere",
@@ -340,6 +227,26 @@ METRICS_ADDRESS = Setting(
     used_by=("serve",),
     kind=kinds.address(),
     about="Where `serve` answers `/metrics`, as `host:port`, on a network that is private; without it nowhere",
+)
+CONSOLE_PASSWORD = Setting(
+    name="CONSOLE_PASSWORD",
+    used_by=("console",),
+    kind=kinds.text(),
+    about="What the user `admin` signs in with; demanded on any address but this machine's own",
+    is_secret=True,
+)
+CONSOLE_TRUST_USER_HEADER = Setting(
+    name="CONSOLE_TRUST_USER_HEADER",
+    used_by=("console",),
+    kind=kinds.header(),
+    about="The header in which a proxy that signs people in says who; where nobody can come past that proxy",
+)
+CONSOLE_READ_ONLY = Setting(
+    name="CONSOLE_READ_ONLY",
+    used_by=("console",),
+    kind=kinds.switch(),
+    default="off",
+    about="Whether the console only shows, and changes nothing: `on` or `off`",
 )
 
 SETTINGS: tuple[Setting[Any], ...] = tuple(

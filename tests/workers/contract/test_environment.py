@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from workers.contract.environment import credentials, parse, read, slips
-from workers.contract.settings import SETTINGS, WrongSetting
+from workers.contract.setting.reading import WrongSetting
+from workers.contract.settings import SETTINGS
 
 # What platforms, tools and other programs set beside ours.
 OF_OTHERS = (

@@ -6,9 +6,9 @@ import redis
 from workers.contract.announcements import Announcement, Trigger
 from workers.contract.projects import DEFAULT, NotClear, Project, choose, load
 from workers.contract.queues import Queues
+from workers.contract.setting.reading import CREDENTIALS, WrongSetting
 from workers.contract.settings import (
     BATCH_DISPLAY_NAME,
-    CREDENTIALS,
     GEMINI_API_KEY,
     GOOGLE_GEMINI_BASE_URL,
     OUTPUTS,
@@ -18,7 +18,6 @@ from workers.contract.settings import (
     STORAGE_URL,
     WEBHOOK_PATH,
     WEBHOOK_SIGNING_SECRET_FILE,
-    WrongSetting,
     api_key,
 )
 

@@ -8,7 +8,8 @@ import pytest
 from receiver.cli import COMMANDS
 from tests.support.processes import ROOT
 from workers.contract import settings
-from workers.contract.settings import SETTINGS, Setting, WrongSetting, api_key, used_by
+from workers.contract.setting.reading import Setting, WrongSetting
+from workers.contract.settings import SETTINGS, api_key, used_by
 
 SECRET = "redis://:hunter2@127.0.0.1/0"
 KINDS_OF_SECRETS = [settings.REDIS_URL, settings.GOOGLE_API_KEY, settings.GEMINI_API_KEY]
@@ -33,8 +34,8 @@ def test_a_setting_is_read_by_commands_that_exist(setting: Setting[object]) -> N
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: str(setting.name))
 def test_a_setting_that_is_declared_is_read_by_the_code(setting: Setting[object]) -> None:
-    rooms = [path for room in ("receiver", "workers") for path in (ROOT / room).rglob("*.py")]
-    rest = [path.read_text() for path in rooms if path.name != "kinds.py" and "contract" not in path.parts]
+    rooms = [path for room in ("receiver", "workers", "console") for path in (ROOT / room).rglob("*.py")]
+    rest = [path.read_text() for path in rooms if path != Path(settings.__file__)]
     reader = re.search(r"^def api_key.*?^def ", Path(settings.__file__).read_text(), re.DOTALL | re.MULTILINE)
     assert reader
 
@@ -49,7 +50,7 @@ def test_a_default_keeps_the_rule(setting: Setting[object]) -> None:
 
 def test_no_room_reads_the_environment_by_a_name_of_its_own() -> None:
     # sd_listen_fds(3) and sd_notify(3) have their own names.
-    by_protocol = {ROOT / "receiver/systemd.py", ROOT / "workers/contract/manager.py"}
+    by_protocol = {ROOT / "receiver/systemd.py", ROOT / "workers/contract/environment.py"}
     for room in ("receiver", "workers"):
         for path in set((ROOT / room).rglob("*.py")) - by_protocol:
             found = re.findall(r"environ(?:ment)?(?:\.get\(|\[)\s*\"", path.read_text())

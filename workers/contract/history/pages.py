@@ -12,7 +12,6 @@ from redis import Redis
 
 from workers.contract.history.states import (
     ANY,
-    DEFAULT_PROJECT,
     WARNED,
     BatchState,
     Delivered,
@@ -158,13 +157,13 @@ class Pages:
             found = zip(refs, pipe.execute(), strict=True)
         return [_record(ref, fields) for ref, fields in found if fields]
 
-    def record(self, batch: str, project: str = DEFAULT_PROJECT) -> Record | None:
-        found = self.records([ref_of(batch, project)])
+    def record(self, batch: str, project: str | None = None) -> Record | None:
+        found = self.records([ref_of(batch, project or self.names.project)])
         return found[0] if found else None
 
-    def steps(self, batch: str, project: str = DEFAULT_PROJECT) -> list[Step]:
+    def steps(self, batch: str, project: str | None = None) -> list[Step]:
         """What happened to a batch, oldest first."""
-        ref = ref_of(batch, project)
+        ref = ref_of(batch, project or self.names.project)
         with self._connection.pipeline(transaction=False) as pipe:
             pipe.hget(self.names.record(ref), "first")
             pipe.lrange(self.names.steps(ref), 0, -1)

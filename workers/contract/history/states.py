@@ -68,10 +68,11 @@ MOST_DELIVERIES = {
 
 
 class Names:
-    """The keys of a deployment's history."""
+    """The keys of the history of a project, which its queues' prefix names where there are several."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
+        self.project = prefix.rpartition("-project-")[2] if "-project-" in prefix else DEFAULT_PROJECT
         self.display_names = f"{prefix}:names"
         self.actions = f"{prefix}:actions"
         self.projects = f"{prefix}:projects"
@@ -79,6 +80,10 @@ class Names:
         self.expiring = f"{prefix}:expiring"
         self.metrics = f"{prefix}:metrics"
         self.reconciled = f"{prefix}:reconciled"
+
+    def ref(self, batch: str) -> str:
+        """What a batch of this project is called in here."""
+        return ref_of(batch, self.project)
 
     def record(self, ref: str) -> str:
         return f"{self._prefix}:batch:{ref}"

@@ -12,13 +12,11 @@ from workers.contract.announcements import Announcement, Outcome, Trigger
 from workers.contract.history.states import (
     ANY,
     COMMITTED,
-    DEFAULT_PROJECT,
     MOST_DELIVERIES,
     WARNED,
     BatchState,
     Delivered,
     Names,
-    ref_of,
     text,
     texts,
 )
@@ -76,7 +74,7 @@ def announced(pipe: Any, names: Names, all_told: Sequence[Told]) -> None:
     """
     new: dict[str, float] = {}
     for told in all_told:
-        said, ref = told.announcement, ref_of(told.announcement.batch)
+        said, ref = told.announcement, names.ref(told.announcement.batch)
         if said.trigger.value in _BY_DELIVERY:
             about: dict[str, Value | None] = {"batch": said.batch, "trigger": said.trigger.value}
             about |= {"type": said.event, "webhook_id": said.delivery}
@@ -96,7 +94,7 @@ def announced(pipe: Any, names: Names, all_told: Sequence[Told]) -> None:
             _again(pipe, names, ref, told, happened)
     if new:
         for state in (ANY, BatchState.ANNOUNCED):
-            for project in (ANY, DEFAULT_PROJECT):
+            for project in (ANY, names.project):
                 pipe.zadd(names.index(state, project), new)
 
 
@@ -110,7 +108,7 @@ def _again(pipe: Any, names: Names, ref: str, told: Told, happened: str) -> None
     if told.known == BatchState.PENDING:
         fields["announced_at"] = told.at
     pipe.hset(names.record(ref), mapping=fields)
-    for project in (ANY, DEFAULT_PROJECT):
+    for project in (ANY, names.project):
         pipe.zrem(names.index(told.known, project), ref)
         pipe.zadd(names.index(state, project), {ref: told.at})
 
@@ -195,7 +193,9 @@ class History:
         told |= {"project": project, "batch": batch, "announced_at": since, "changed_at": news.at}
         if state is not None:
             told["state"] = state.value
-            self._move(pipe, ref, state, since)
+            # A record without a state was only announced; one that is gone may have left its entry anywhere.
+            left = [known.get("state", BatchState.ANNOUNCED)] if known else list(BatchState)
+            self._move(pipe, ref, left, state, since)
         if state in COMMITTED or state is BatchState.GIVEN_UP:
             pipe.zrem(names.expiring, ref)
         elif "expires_at" in told and known.get("state") not in COMMITTED:
@@ -213,10 +213,10 @@ class History:
             pipe.ltrim(names.steps(ref), -MOST_STEPS, -1)
             pipe.expire(names.steps(ref), KEPT_SECONDS)
 
-    def _move(self, pipe: Any, ref: str, state: BatchState, since: float) -> None:
+    def _move(self, pipe: Any, ref: str, left: Collection[str], state: BatchState, since: float) -> None:
         names, (project, _, _) = self.names, ref.partition("/")
-        for other in BatchState:
-            if other is not state:
+        for other in left:
+            if other != state:
                 pipe.zrem(names.index(other), ref)
                 pipe.zrem(names.index(other, project), ref)
         _enter(pipe, names, ref, state, since)

@@ -2,8 +2,9 @@
 
 import pytest
 
-from workers.contract.redis_address import Followed, parse, shown
 from workers.contract.redis_client import Replicas, open_client, replicas_wanted
+from workers.contract.setting.kinds import Followed, shown
+from workers.contract.setting.kinds import parse_redis as parse
 
 
 def test_sentinels_stand_where_a_server_would() -> None:

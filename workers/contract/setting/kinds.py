@@ -6,9 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Generic, TypeVar
-from urllib.parse import urlsplit
-
-from workers.contract import redis_address
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 T = TypeVar("T")
 
@@ -18,6 +16,7 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _SIZE = re.compile(r"([0-9]{1,12})\s*([kmg]?)(?:i?b)?", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 _HOST_NAME = re.compile(r"[A-Za-z0-9._-]*[A-Za-z_-][A-Za-z0-9._-]*")
 
@@ -99,6 +98,17 @@ def key() -> Kind[str]:
     return Kind("holds characters that no API key has", parse, exact=True)
 
 
+def header() -> Kind[str]:
+    """The name of an HTTP header, in small letters."""
+
+    def parse(given: str) -> str:
+        if not _HEADER.fullmatch(given):
+            raise ValueError
+        return given.lower()
+
+    return Kind("must be the name of a header: letters, digits and -", parse)
+
+
 def prefix() -> Kind[str]:
     def parse(given: str) -> str:
         if not _PREFIX.fullmatch(given):
@@ -110,7 +120,7 @@ def prefix() -> Kind[str]:
 
 def redis_url() -> Kind[str]:
     def parse(given: str) -> str:
-        redis_address.parse(given)
+        parse_redis(given)
         return given
 
     return Kind(
@@ -204,3 +214,67 @@ def _bounded(number: int, least: int, most: int | None) -> int:
     if number < least or (most is not None and number > most):
         raise ValueError
     return number
+
+
+SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
+
+_SENTINEL_PORT = 26379
+_OF_SENTINELS = "sentinel_"
+_REPLICAS = "replicas"
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """Where sentinels are, and what they are asked for.
+
+    `url` has the rest for whichever server they name, under a host that is nobody's; `options` are the sentinels' own
+    (`username`, `password`); `replicas` are how many have to have what is acknowledged, None where it does not say.
+    """
+
+    sentinels: tuple[tuple[str, int], ...]
+    service: str
+    url: str
+    options: dict[str, str]
+    replicas: int | None
+
+
+def parse_redis(url: str) -> Followed | None:
+    """None where the address names its server itself. Raises ValueError for what can be no address of Redis."""
+    parts = urlsplit(url)
+    if parts.scheme not in SCHEMES:
+        raise ValueError
+    if parts.scheme != SCHEMES[-1]:
+        _ = parts.port  # raises for a port that is no number
+        return None
+    user, at, hosts = parts.netloc.rpartition("@")
+    service, _, database = parts.path.removeprefix("/").partition("/")
+    if not service or not (database or "0").isdecimal():
+        raise ValueError
+    query = parse_qsl(parts.query, strict_parsing=bool(parts.query))
+    said = dict(query).get(_REPLICAS)
+    replicas = int(said) if said is not None else None
+    if replicas is not None and replicas < 0:
+        raise ValueError
+    return Followed(
+        tuple(_host_and_port(each) for each in hosts.split(",")),
+        unquote(service),
+        f"redis://{user}{at}sentinel/{database or 0}?"
+        + urlencode(
+            [(name, value) for name, value in query if not name.startswith((_OF_SENTINELS, _REPLICAS))]
+        ),
+        {name.removeprefix(_OF_SENTINELS): value for name, value in query if name.startswith(_OF_SENTINELS)},
+        replicas,
+    )
+
+
+def shown(url: str) -> str:
+    """The address without user, password and options, for a log."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname:
+        raise ValueError
+    return parts.hostname, parts.port or _SENTINEL_PORT
