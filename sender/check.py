@@ -12,7 +12,7 @@ from typing import IO, Any
 import msgspec
 
 from sender.examine import Examined, Fault, examine
-from sender.lines import Block, LineTooLong, blocks, deprecated_in, good_lines, may_hold_deprecated, numbered
+from sender.lines import Block, LineTooLong, blocks, deprecated_in, good_lines, numbered
 from sender.rules import RULES, Level
 from sender.tokens import Tokens
 from workers.results.json_text import is_utf8
@@ -165,7 +165,7 @@ class Check:
             return
         self.tokens.sample(block.data, len(lines))
         self._count([line.key for line in lines], lambda at: block.first + at)
-        if may_hold_deprecated(block.data):
+        if not self._embeddings:
             for number, line in enumerate(lines, start=block.first):
                 for name in deprecated_in(line):
                     self.findings.note(number, Fault("deprecated", name))
@@ -187,7 +187,7 @@ class Check:
         numbers: list[int] = []
         for number, line in numbered(block):
             lines = None if self._mend and self._openai else self._good(line)
-            if lines and len(lines) == 1 and not may_hold_deprecated(line):
+            if lines and len(lines) == 1 and (self._embeddings or not deprecated_in(lines[0])):
                 keys.append(lines[0].key)
                 if self._passed:
                     self._passed(line + b"\n")

@@ -6,7 +6,7 @@ from typing import IO, Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Raw, Struct
 
-from sender.rules import ALLOWED, DEPRECATED, Place, snake
+from sender.rules import ALLOWED, DEPRECATED, GENERATION_FIELDS, Place, snake
 from workers.results.result import LINE_LIMIT_BYTES
 
 BLOCK_BYTES = 1 << 20
@@ -83,7 +83,9 @@ class _Content(Struct, forbid_unknown_fields=True, gc=False):
     role: Literal["user", "model", "function"] = "user"
 
 
-_GENERATION = _struct("_Generation", Place.GENERATION, {})
+_GENERATION_NAMES = tuple(dict.fromkeys(each for name in GENERATION_FIELDS for each in (name, snake(name))))
+# Of a dict only what is there is made; a struct would have a place for each of thirty fields.
+_GENERATION = dict[Literal[_GENERATION_NAMES], Raw]  # type: ignore[valid-type]
 _REQUEST = _struct(
     "_Request",
     Place.REQUEST,
@@ -107,19 +109,13 @@ def good_lines(*, embeddings: bool) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(msgspec.defstruct("_Line", fields, forbid_unknown_fields=True, gc=False))
 
 
-_DEPRECATED_NAMES = tuple(dict.fromkeys(each for name in DEPRECATED for each in (name, snake(name))))
-_MARKS = (b'"temperature', b'"top')  # what all of them begin with: fewer passes over a block
-
-
-def may_hold_deprecated(data: bytes) -> bool:
-    return any(mark in data for mark in _MARKS)
+_NONE: list[str] = []
+_DEPRECATED_NAMES = frozenset(each for name in DEPRECATED for each in (name, snake(name)))
 
 
 def deprecated_in(line: Any) -> list[str]:
-    """The deprecated fields of a line that `good_lines` gave, as they are spelled there."""
-    found = []
-    for name in ("generationConfig", "generation_config"):
-        generation = getattr(line.request, name, None)
-        if generation is not None:
-            found += [each for each in _DEPRECATED_NAMES if getattr(generation, each)]
-    return found
+    """The deprecated fields of a line that `good_lines` gave for text, as they are spelled there."""
+    config = line.request.generationConfig or line.request.generation_config
+    if not config or _DEPRECATED_NAMES.isdisjoint(config):
+        return _NONE
+    return [name for name in config if name in _DEPRECATED_NAMES]

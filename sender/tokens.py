@@ -12,6 +12,8 @@ CHARACTERS_A_TOKEN = 4  # "a token is equivalent to about 4 characters" (guide, 
 TOKENS_A_MEDIUM = 258  # an image of up to 384 pixels (guide, Tokens)
 
 _LINES = 4
+_SAMPLE = 64 << 10
+_LONG_LINE = 16 << 10  # bytes: such lines hold media
 _DATA = re.compile(rb'"data"\s*:\s*"[A-Za-z0-9+/=_-]{64,}"')
 _TEXTS = {"text", "content", "input", "title", "description"}
 
@@ -27,11 +29,11 @@ class Tokens:
 
     def sample(self, block: bytes, lines: int) -> None:
         """Take a block of so many lines for what its first lines are like."""
-        if b'"inline' in block or b'"data' in block:
+        if b'"data"' in block[:_SAMPLE] or len(block) > lines * _LONG_LINE:
             self._media += len(_DATA.findall(block))
             block = _DATA.sub(b'""', block)
         looked_at = text = 0
-        for line in block[: 64 << 10].split(b"\n", _LINES)[:_LINES]:
+        for line in block[:_SAMPLE].split(b"\n", _LINES)[:_LINES]:
             looked_at += len(line) + 1
             text += _characters(line)
         if lines and looked_at:
