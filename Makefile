@@ -51,5 +51,8 @@ chaos: install  ## 200 batches under kills, restarts and a Gemini that misbehave
 bench: install  ## every figure of the README, measured here
 	$(BIN)/python -m bench
 
+release:  ## dist/: wheel and sdist, reproducible, with checksums and a list of what they need, tried on each Python here
+	@.ci/release
+
 clean:
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache demo-output dist
