@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: all install demo test test-slow test-deploy try-bucket lint docs fuzz crash chaos bench clean
+.PHONY: all install demo test test-slow test-deploy try-bucket lint docs fuzz crash chaos bench release clean
 
 all: lint test  ## what a change must pass
 
