@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: all install demo test test-slow test-deploy try-bucket lint docs fuzz crash chaos bench release clean
+.PHONY: all install demo test test-slow test-deploy try-bucket lint docs screenshots fuzz crash chaos bench bench-growth release clean
 
 all: lint test  ## what a change must pass
 
@@ -39,6 +39,9 @@ docs: install  ## the parts of the documentation that come from the code
 	$(BIN)/python -m docs.generate
 	$(BIN)/python -m docs.json_schemas
 
+screenshots: install  ## the pictures of the README, taken anew; needs Chromium
+	$(BIN)/python -m tests.console.screenshots docs/images
+
 fuzz: install  ## ten minutes of hostile bytes at signatures, events, result lines and the port
 	$(BIN)/python -m tests.fuzz --seconds 600
 
@@ -50,6 +53,9 @@ chaos: install  ## 200 batches under kills, restarts and a Gemini that misbehave
 
 bench: install  ## every figure of the README, measured here
 	$(BIN)/python -m bench
+
+bench-growth: install  ## whether a key of a large batch costs what one of a small batch does; minutes
+	$(BIN)/python -m bench.growth
 
 release:  ## dist/: wheel and sdist, reproducible, with checksums and a list of what they need, tried on each Python here
 	@.ci/release

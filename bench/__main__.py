@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import acknowledge, dataset, folder, latency, memory, s3, scaling
+from bench import acknowledge, dataset, folder, latency, memory, s3, scaling, small
 from bench.scale import Scale, quick
 from bench.table import Row, save, show
 
@@ -20,6 +20,7 @@ SECTIONS: dict[str, Callable[[Scale], Iterator[Row]]] = {
     "scaling": scaling.rows,
     "memory": memory.rows,
     "latency": latency.rows,
+    "small": small.rows,
     "acknowledge": acknowledge.rows,
 }
 

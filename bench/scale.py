@@ -18,6 +18,7 @@ class Scale:
     slow_keys: int = 3_000
     large_bytes: int | None = 2_000_000_000
     latency_batches: int = 40
+    small_batches: int = 300
     load_seconds: float = 2.0
 
 
@@ -34,5 +35,6 @@ def quick(disk: Path, ram: Path | None) -> Scale:
         slow_keys=200,
         large_bytes=None,
         latency_batches=5,
+        small_batches=20,
         load_seconds=0.5,
     )

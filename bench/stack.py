@@ -74,7 +74,7 @@ class Stack:
         try:
             pool.wait_for_output("event=started")
             with Redis.from_url(self.redis_url) as connection:
-                wait(lambda: _blocked(connection) == workers, "idle workers")
+                wait(lambda: idle_workers(connection) == workers, "idle workers")
             yield pool
         finally:
             pool.kill()  # Its workers ask the kernel to go with it.
@@ -116,7 +116,7 @@ def running(scratch: Path) -> Iterator[Stack]:
             gemini.close()
 
 
-def _blocked(connection: Redis) -> int:
+def idle_workers(connection: Redis) -> int:
     """How many wait in Redis for a job: a worker that has registered may still be busy starting."""
     return sum("b" in client["flags"] for client in connection.client_list())
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from console.doctor.check import Diagnosis
 from receiver.registration.cli import Listed, Registration
 from sender.batches_cli import Details, ShownAll
 from sender.check import Report as Checked
@@ -43,6 +44,7 @@ TYPES: dict[str, type[msgspec.Struct]] = {
     "replay": Replayed,
     "forget": Forgotten,
     "reconcile": Report,
+    "doctor": Diagnosis,
     "register": Registration,
     "webhooks-list": Listed,
     "webhooks-get": Webhook,

@@ -23,6 +23,8 @@ COMMANDS = {
     ),
     "reconcile": ("workers.cli:reconcile_now", "Enqueue batches that ended without our being told."),
     "verify": ("workers.verify.cli:verify_batch", "Check a batch in the bucket, and against your requests."),
+    "console": ("console.cli:console", "Show the operations page, on this machine only."),
+    "doctor": ("console.doctor.cli:doctor", "Look at everything that makes a deployment fail."),
     "check": ("sender.check_cli:check", "Check a request file before it is submitted."),
     "submit": ("sender.submit_cli:submit", "Make request files batches, exactly once."),
     "resubmit": ("sender.resubmit_cli:resubmit", "Submit again what has no good result."),

@@ -7,6 +7,7 @@ from collections import Counter
 
 from workers.contract import logs
 from workers.contract.logs import line
+from workers.contract.settings import LOG_FORMAT
 
 __all__ = ["Flood", "configure", "error", "info", "line", "logger", "warning"]
 
@@ -18,7 +19,7 @@ _MAX_REASONS = 8
 
 def configure() -> None:
     """Log to standard error, and keep uvicorn's own chatter about single requests out of it. Raises `WrongSetting`."""
-    logs.configure(os.environ)
+    logs.configure(LOG_FORMAT.read(os.environ))
     # Below this uvicorn writes a line for every malformed request: anybody could fill the disk.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from rich.console import Console
 
-from bench import acknowledge, data, folder, memory, stack
+from bench import acknowledge, data, folder, growth, memory, small, stack
 from bench import s3 as to_s3
 from bench.measure import Place, fresh_folder, take_turns, timed_process
 from bench.slow_bucket import delayed
@@ -215,3 +215,19 @@ def test_the_table_names_what_was_missed_and_the_machine_but_no_host(tmp_path: P
     assert "2.00" in text
     assert os.uname().nodename not in text
     assert json.loads((tmp_path / "rows.json").read_text())["rows"][0]["limit"] == "the disk"
+
+
+def test_every_side_of_the_small_batches_runs(tmp_path: Path) -> None:
+    taken = small.measure(Place(tmp_path), 3, rounds=1)
+
+    assert set(taken) == {folder.OURS, small.EMPTY_JOBS}
+    assert all(seconds > 0 for each in taken.values() for seconds in each)
+
+
+def test_growth_is_measured(run: Stack, tmp_path: Path) -> None:
+    grown = growth.measure(run, tmp_path, KEYS, "parquet")
+
+    assert grown.seconds > 0
+    assert grown.cpu > 0
+    assert grown.largest > 1_000_000
+    assert grown.row("parquet").startswith(f"| {KEYS} | parquet |")

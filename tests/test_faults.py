@@ -95,15 +95,14 @@ def halfway(deployment: Deployment) -> Halfway:
     return Halfway(deployment)
 
 
-def one_horse(pool: Process) -> tuple[int, int]:
+def one_horse(halfway: Halfway, pool: Process) -> tuple[int, int]:
     """The worker and the work-horse of a job that runs."""
-    pairs = wait_until(lambda: list(zip(*_busy(pool), strict=True)), what="a work-horse")
-    return pairs[0]
 
+    def look() -> list[tuple[int, int]]:
+        found = crew(pool, halfway.deployment.env["REDIS_URL"])
+        return list(zip(found.busy, found.horses, strict=True))
 
-def _busy(pool: Process) -> tuple[list[int], list[int]]:
-    found = crew(pool)
-    return found.busy, found.horses
+    return wait_until(look, what="a work-horse")[0]
 
 
 def is_alive(pid: int) -> bool:
@@ -137,7 +136,7 @@ def wait_for_failure(redis: Redis, batch: str) -> None:
 def test_a_killed_work_horse_is_replaced_at_once(halfway: Halfway) -> None:
     pool = halfway.begin("--workers", "2")
 
-    kill(one_horse(pool)[1])
+    kill(one_horse(halfway, pool)[1])
 
     halfway.assert_whole(seconds=20)
 
@@ -152,7 +151,7 @@ def test_what_a_killed_worker_ran_and_what_it_had_just_taken_are_both_taken_up(
     assert redis_client.lpop("rq:queue:batch-receiver-batches") == f"batch-receiver-batch-{taken}".encode()
     assert redis_client.hget(f"rq:job:batch-receiver-batch-{taken}", "status") == b"queued"
     pool = halfway.begin("--workers", "2")
-    worker, horse = one_horse(pool)
+    worker, horse = one_horse(halfway, pool)
 
     kill(worker)
 

@@ -20,6 +20,7 @@ from workers.command_line import batch_id, fail, printable, told
 from workers.contract import Announced, Announcement, Outcome, Queues, Trigger, logs
 from workers.contract.history import History
 from workers.contract.setting.reading import WrongSetting
+from workers.contract.settings import LOG_FORMAT
 from workers.doubt import is_unheard_of
 from workers.errors import SettingsError, WorkerError
 from workers.fanout import fan_out
@@ -253,7 +254,7 @@ def _queues() -> Queues:
 
 def _log_lines() -> None:
     try:
-        logs.configure(os.environ)
+        logs.configure(LOG_FORMAT.read(os.environ))
     except WrongSetting as error:
         raise SettingsError(str(error)) from None
     for noisy in ("rq", "rq.worker", "httpx", "httpcore"):

@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import accumulate, chain
 
 import msgspec
 import pyarrow as pa
@@ -179,12 +180,22 @@ class Table:
             for name, value in self._constant.items()
         }
         arrays["embedding"] = _lists([_floats(result.embedding) for result in results])
-        # A line that is not UTF-8 has no response, so nobody need look again.
-        arrays["response"] = pa.array([result.response for result in results], pa.binary()).view(pa.string())
+        arrays["response"] = _strings([result.pieces for result in results])
         return pa.record_batch([arrays[name] for name in SCHEMA.names], schema=SCHEMA)
 
 
 _AS_RENDERED = ("key", "index", "status", "finish_reason", "block_reason")
+
+
+def _strings(texts: Sequence[Sequence[memoryview | bytes]]) -> pa.StringArray:
+    """Strings out of the pieces of each one's UTF-8, which nobody need check again; null where there are none."""
+    ends = array("i", accumulate((sum(map(len, pieces)) for pieces in texts), initial=0))
+    return pa.StringArray.from_buffers(
+        len(texts),
+        pa.py_buffer(ends),
+        pa.py_buffer(b"".join(chain.from_iterable(texts))),
+        pa.array(map(bool, texts), pa.bool_()).buffers()[1],
+    )
 
 
 def _lists(embeddings: Sequence["array[float] | None"]) -> pa.ListArray:

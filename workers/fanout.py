@@ -67,9 +67,10 @@ def fan_out(bucket: Bucket, batch: str, part: Part, outputs: frozenset[str]) -> 
         note_strays(bucket, batch, "OUTPUTS was changed")
     raw = _Checked(bucket.read(layout.inside(batch, layout.raw_part(part.number))))
     with (
-        bucket.writer(layout.part_manifest(batch, part.number, part.sha256), layout.JSON_LINES) as manifest,
-        _table(bucket, batch, part, outputs) as table,
-        bucket.outputs(batch) as sink,
+        bucket.group() as together,
+        together.writer(layout.part_manifest(batch, part.number, part.sha256), layout.JSON_LINES) as manifest,
+        _table(together, batch, part, outputs) as table,
+        together.outputs(batch) as sink,
     ):
         tally = _write(raw, part, sink, manifest, table, objects="objects" in outputs)
         if raw.sha256 != part.sha256 or tally.lines != part.lines:

@@ -24,4 +24,5 @@ def decoded(blob: bytes | None, decoder: "msgspec.json.Decoder[_T]") -> _T | Non
 
 
 def write(bucket: Bucket, name: str, note: msgspec.Struct) -> None:
-    bucket.put(name, msgspec.json.encode(note), layout.JSON)
+    """Write a note. What it says of other objects has to be durable by then."""
+    bucket.note(name, msgspec.json.encode(note), layout.JSON)

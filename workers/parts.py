@@ -15,7 +15,7 @@ from workers.errors import Transient
 from workers.results.json_text import is_utf8
 from workers.results.keys import NO_KEY, KeyCounter, digest
 from workers.results.lines import LineCutter, RawLine
-from workers.results.result import key_of
+from workers.results.result import key_of, keys_of
 from workers.second_look import Looks, Verdict, second_look
 from workers.sources import Identity, Source, skip
 
@@ -87,7 +87,7 @@ def forget_split(bucket: Bucket, batch: str, number: int) -> None:
 
 def note_strays(bucket: Bucket, batch: str, reason: str, *, at_second: bool = False) -> None:
     """Remember that the batch's folder may hold objects that its results will not name, and where to ask first."""
-    notes.write(bucket, layout.strays(batch), _Strays(reason, at_second))
+    bucket.put(layout.strays(batch), msgspec.json.encode(_Strays(reason, at_second)), layout.JSON)
 
 
 def lacking(bucket: Bucket, batch: str, whole: Split) -> tuple[int, ...]:
@@ -240,11 +240,19 @@ class _Splitter:
         return bool(self._refill())
 
     def store_part(self) -> Part:
+        """Store the next raw part and its keys, and note it once they are durable."""
+        with self._bucket.group() as bucket:
+            part = self._stored(bucket)
+        notes.write(bucket, layout.part(self._batch, part.number), part)
+        self._passed(part)
+        return part
+
+    def _stored(self, bucket: Bucket) -> Part:
         number, size = len(self._pieces), 0
         content = hashlib.sha256()
         keys = _Keys(ignores_case=self._bucket.ignores_case)
         raw = layout.inside(self._batch, layout.raw_part(number))
-        with self._bucket.writer(raw, layout.JSON_LINES) as writer:
+        with bucket.writer(raw, layout.JSON_LINES) as writer:
             while chunk := self._refill():
                 end = chunk.find(b"\n", max(0, self._part_bytes - 1 - size)) + 1
                 chunk, self._rest = (chunk[:end], chunk[end:]) if end else (chunk, b"")
@@ -260,7 +268,8 @@ class _Splitter:
             self._content = content.copy()
         digests = keys.end()
         self._is_cut |= keys.looks.is_cut or (not number and not keys.looks.like_results)
-        part = Part(
+        bucket.put(layout.part_keys(self._batch, number), digests, layout.BYTES)
+        return Part(
             number=number,
             first_index=self._lines,
             lines=len(digests) // len(NO_KEY),
@@ -270,10 +279,6 @@ class _Splitter:
             occurrences=self._counter.number(digests),
             outputs=self._outputs,
         )
-        self._bucket.put(layout.part_keys(self._batch, number), digests, layout.BYTES)
-        self._bucket.put(layout.part(self._batch, number), msgspec.json.encode(part), layout.JSON)
-        self._passed(part)
-        return part
 
     def _passed(self, part: Part) -> None:
         self._pieces.append(Piece(part.number, part.lines, part.bytes, part.sha256))
@@ -301,7 +306,16 @@ class _Keys:
         self._digests: list[bytes] = []
 
     def feed(self, chunk: bytes) -> None:
-        self._take(self._cutter.feed(chunk))
+        begun, block = self._cutter.cut(chunk)
+        if begun:
+            self._take([begun])
+        if block:
+            keys = keys_of(block.data)
+            if keys is None:
+                self._take(block.lines())
+            else:
+                self.looks.lines += len(keys)
+                self._digests += [digest(key, ignores_case=self._ignores_case) for key in keys]
 
     def end(self) -> bytes:
         last = list(self._cutter.end())

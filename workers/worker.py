@@ -5,21 +5,27 @@
 """
 
 import contextlib
+import os
+import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from redis import Redis
 from redis.exceptions import WatchError
 from rq import Queue, Worker
 from rq.exceptions import DequeueTimeout
+from rq.executions import Execution
 from rq.job import Job, JobStatus
+from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
+from rq.utils import now
 
 from workers import contract, jobs, turns
 from workers.chronicle import Kept
 from workers.contract import Queues, logs
+from workers.horse import Horse
 
 logger = logs.named("workers")
 
@@ -120,6 +126,7 @@ class BatchWorker(Worker):
         )
         super().__init__(*args, **kwargs)
         self._handed_back = False
+        self._horse: Horse | None = None
         self._projects = [Queues(self.connection, prefix) for prefix in self.prefixes]
 
     def reorder_queues(self, reference_queue: Queue) -> None:
@@ -129,6 +136,53 @@ class BatchWorker(Worker):
         """RQ adds a minute to its monitoring interval; steps are safe to run twice, so we need not wait for it."""
         del job, working_time
         return HEARTBEAT_SECONDS
+
+    def fork_work_horse(self, job: Job, queue: Queue) -> None:  # noqa: ARG002 - the horse knows it by its name.
+        """Give the job to the horse that there is; to a new one where there is none."""
+        execution = self.execution
+        if execution is None:
+            raise AssertionError("RQ notes an execution before it asks for a work-horse")
+        task = f"{execution.id} {job.id}"
+        if self._horse is None or not self._horse.take(task):
+            self._dismiss_horse()
+            self._horse = Horse.fork(self._perform)
+            self._horse.take(task)
+        self._horse_pid = self._horse.pid
+
+    def wait_for_horse(self) -> tuple[int | None, int | None, Any]:
+        """Until the job has ended, as RQ does, for whom that is the horse's end."""
+        if self._horse and self._horse.is_done():
+            return self._horse.pid, os.EX_OK, None
+        self._horse = None
+        return super().wait_for_horse()
+
+    def _perform(self, tasks: Iterator[str]) -> None:
+        """In the horse: one job after the other, for as long as they end well."""
+        random.seed()
+        self.setup_work_horse_signals()  # type: ignore[no-untyped-call]
+        self._is_horse = True
+        homes = {queue.name: queue for queue in self.queues}
+        for task in tasks:
+            execution_id, job_id = task.split(" ", 1)
+            job = self.job_class.fetch(job_id, self.connection, self.serializer)
+            execution = Execution(execution_id, job_id, self.connection, self.name)
+            self.executions = {execution_id: execution}
+            if not self.perform_job(job, homes.get(job.origin, self.queues[0]), execution):
+                return
+
+    def _dismiss_horse(self) -> None:
+        if self._horse:
+            self._horse.end()
+            self._horse = None
+
+    def run_maintenance_tasks(self) -> None:
+        if self._horse and self._horse.is_bored():
+            self._dismiss_horse()
+        super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
+
+    def teardown(self) -> None:
+        self._dismiss_horse()
+        super().teardown()  # type: ignore[no-untyped-call]
 
     def handle_warm_shutdown_request(self) -> None:
         """Let the job finish; what takes longer than the grace period is handed back."""
@@ -155,9 +209,36 @@ class BatchWorker(Worker):
         super().handle_job_retry(job, *args, **kwargs)
         self._look_again(job, job.meta.get("seen"))
 
-    def handle_job_success(self, job: Job, *args: Any, **kwargs: Any) -> None:
-        super().handle_job_success(job, *args, **kwargs)
+    def handle_job_success(
+        self,
+        job: Job,
+        queue: Queue,  # noqa: ARG002
+        started_job_registry: StartedJobRegistry,  # noqa: ARG002
+        execution: Execution,
+    ) -> None:
+        """Leave nothing of it. RQ asks nine times, for dependents, repeats and limits that our jobs never have."""
+        executions = job.execution_registry
+        others: list[Any] = self.connection.zrange(executions.key, 0, -1)
+        with self.connection.pipeline() as pipe:
+            self.increment_successful_job_count(pipe)
+            if job.started_at and job.ended_at:
+                self.increment_total_working_time(job.ended_at - job.started_at, pipe)
+            self.cleanup_execution(job, pipe, execution)
+            for other in map(contract.text, others):
+                Execution(other, job.id, self.connection).delete(job, pipe)
+            pipe.delete(job.key, job.dependents_key, job.dependencies_key, executions.key)
+            pipe.execute()
         self._look_again(job, 0)  # Settled: whatever is announced now is news.
+
+    def handle_execution_ended(self, job: Job, queue: Queue, heartbeat_ttl: int) -> None:  # noqa: ARG002
+        """RQ adds a heartbeat for callbacks, which our jobs do not have."""
+        job.ended_at = now()
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        """One a second is enough; RQ sends six for each job."""
+        last = self.last_heartbeat
+        if pipeline is not None or last is None or (now() - last).total_seconds() > 1:
+            super().heartbeat(timeout, pipeline)
 
     def _note_failure(self, job: Job, told: str) -> None:
         """What a job could not tell itself: it was killed, or met what nobody foresaw."""

@@ -24,18 +24,12 @@ from receiver import settings
 from receiver.command_line import CannotStart
 from receiver.errors import ReceiverError, SettingsError
 from receiver.registration.secret_file import ReservedFile, SecretFileError, reserve
-from receiver.registration.subscription import (
-    BATCH_EVENTS,
-    Wanted,
-    still_valid,
-    subscribe,
-    wrong_with_event,
-)
+from receiver.registration.subscription import Wanted, still_valid, subscribe, wrong_with_event
 from workers.contract.setting.kinds import is_https_or_loopback
 from workers.contract.settings import WEBHOOK_PATH
 from workers.gemini.access import Access, Secret
 from workers.gemini.client import Gemini, KeyRefused, WorkerError
-from workers.gemini.webhooks import Webhook, Webhooks
+from workers.gemini.webhooks import BATCH_EVENTS, Webhook, Webhooks
 
 _WEBHOOK_ID = re.compile(r"(?:webhooks/)?([A-Za-z0-9][A-Za-z0-9._~-]{0,199})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")

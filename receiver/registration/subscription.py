@@ -1,27 +1,26 @@
 """What has to be done so that Gemini has one webhook for a URL, and doing it."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any
 
-import httpx
-
 from receiver.errors import ReceiverError
 from workers.gemini.access import Secret
-from workers.gemini.webhooks import ENABLED, Webhook, Webhooks
+from workers.gemini.webhooks import (
+    BATCH_EVENTS,
+    ENABLED,
+    Webhook,
+    Webhooks,
+    same_url,
+    signs_with,
+)
 
-BATCH_EVENTS = ("batch.succeeded", "batch.failed", "batch.expired")
 _OTHER_EVENTS = ("interaction.completed", "interaction.failed", "interaction.cancelled", "video.generated")
 # Of these the documentation names some only in a copy that is newer or older.
 _INTERACTION = re.compile(r"interaction\.[a-z_]+")
-
-# What stands in a shortened secret for the part that was left out.
-_SHORTENED = re.compile(r"(?P<start>[^.…*•]*)[.…*•]+(?P<end>[^.…*•]*)")
-_PREFIX = "whsec_"
-_LEAST_KNOWN_CHARACTERS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,38 +73,6 @@ def wrong_with_event(event: str) -> str | None:
     return f"{event!r} is no event: there are {', '.join(BATCH_EVENTS)}, interaction.… and video.generated.{meant}"
 
 
-def same_url(one: str, other: str) -> bool:
-    """Whether two addresses are one, whatever the case of the host and whether the usual port is written."""
-    try:
-        return httpx.URL(one) == httpx.URL(other)
-    except httpx.InvalidURL:
-        return one == other
-
-
-def is_shown_as(secret: Secret, shortened: str) -> bool:
-    """Whether `shortened` can be this secret with a part left out.
-
-    Gemini lists secrets as `truncated_secret` and documents no form. Accepted are a start and an end
-    around dots or asterisks (`whsec_Zm…9v`), one of them missing, and either alone. Fewer than four
-    characters prove nothing.
-    """
-    bare, shortened = secret.reveal().removeprefix(_PREFIX), shortened.removeprefix(_PREFIX)
-    parts = _SHORTENED.fullmatch(shortened)
-    if parts is None:
-        known, fits = len(shortened), bare.startswith(shortened) or bare.endswith(shortened)
-    else:
-        known = len(parts["start"]) + len(parts["end"])
-        fits = bare.startswith(parts["start"]) and bare.endswith(parts["end"])
-    return fits and known >= _LEAST_KNOWN_CHARACTERS
-
-
-def signs_with(webhook: Webhook, secrets: Iterable[Secret]) -> bool:
-    """Whether `secrets` hold what Gemini goes on signing with: of those listed, the last to expire."""
-    latest = max((each.expiry for each in webhook.signing_secrets), default=None)
-    current = [each.truncated_secret for each in webhook.signing_secrets if each.expiry == latest]
-    return any(is_shown_as(secret, shortened) for secret in secrets for shortened in current)
-
-
 def still_valid(secrets: Sequence[Secret], listed: Sequence[Webhook], now: datetime) -> list[Secret]:
     """`secrets` less those that no webhook of the project signs with any more, `listed` being all of them.
 
@@ -113,7 +80,7 @@ def still_valid(secrets: Sequence[Secret], listed: Sequence[Webhook], now: datet
     or a webhook in it shows none of its own, it proves nothing and all of them are kept.
     """
     shown = [secret for webhook in listed for secret in webhook.signing_secrets if secret.expiry > now]
-    valid = [s for s in secrets if any(is_shown_as(s, each.truncated_secret) for each in shown)]
+    valid = [s for s in secrets if any(s.is_shown_as(each.truncated_secret) for each in shown)]
     return valid if valid and all(webhook.signing_secrets for webhook in listed) else list(secrets)
 
 

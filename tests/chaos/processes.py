@@ -4,10 +4,12 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import redis
 
 from emulator.demo.local_redis import free_port, start_redis
 from tests.support.processes import Process
@@ -47,9 +49,13 @@ class Crew:
     busy: list[int]
 
 
-def crew(pool: Process) -> Crew:
-    """A work-horse leads a process group of its own; RQ's scheduler stays in that of its worker."""
+def crew(pool: Process, redis_url: str | None = None) -> Crew:
+    """A work-horse leads a process group of its own; RQ's scheduler stays in that of its worker.
+
+    A horse that is free waits for the next job: with `redis_url` only those count whose workers say that they are busy.
+    """
     found = Crew([], [], [], [])
+    busy = None if redis_url is None else _busy(redis_url)
     for worker in _children(pool.pid):
         found.workers.append(worker.pid)
         for child in _children(worker.pid):
@@ -57,9 +63,22 @@ def crew(pool: Process) -> Crew:
                 leads = os.getpgid(child.pid) == child.pid
             except ProcessLookupError:
                 continue
-            (found.horses if leads else found.schedulers).append(child.pid)
-            if leads:
+            if not leads:
+                found.schedulers.append(child.pid)
+            elif busy is None or worker.pid in busy:
+                found.horses.append(child.pid)
                 found.busy.append(worker.pid)
+    return found
+
+
+def _busy(redis_url: str) -> set[int]:
+    """The process ids of workers with a job, as far as Redis can be asked."""
+    found = set()
+    with redis.Redis.from_url(redis_url) as connection, suppress(redis.RedisError):
+        for key in connection.smembers("rq:workers"):
+            pid, state = connection.hmget(key, "pid", "state")
+            if pid and state == b"busy":
+                found.add(int(pid))
     return found
 
 

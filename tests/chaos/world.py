@@ -261,10 +261,13 @@ class World:
                 self._redis.start()
         return True
 
+    def _crew(self, pool: str) -> Crew:
+        return crew(self._processes[pool], self._redis.url)
+
     def _hunt(self, look: Callable[[Crew], list[int]], force: float) -> bool:
         deadline = time.monotonic() + _PREY_SECONDS
         while time.monotonic() < deadline:
-            found = [pid for pool in POOLS for pid in look(crew(self._processes[pool]))]
+            found = [pid for pool in POOLS for pid in look(self._crew(pool))]
             if found and kill(found[int(force * len(found))]):
                 return True
             time.sleep(0.002)

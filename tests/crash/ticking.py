@@ -63,9 +63,17 @@ class TickingBucket:
         def call(*args: Any, **kwargs: Any) -> Any:
             self._ticks.tick(f"bucket.{name}")
             made = found(*args, **kwargs)
+            if name == "group":
+                return self._group(made)
             return self._block(name, made) if name in {"writer", "outputs"} else made
 
         return call
+
+    @contextmanager
+    def _group(self, made: Any) -> Iterator[Any]:
+        with made as inside:
+            yield TickingBucket(inside, self._ticks)
+            self._ticks.tick("bucket.group.end")
 
     @contextmanager
     def _block(self, name: str, made: Any) -> Iterator[Any]:

@@ -149,9 +149,14 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str],
 
 def npm_program(name: str) -> str:
     """The path of a program of `tests/support/npm`; the test is skipped where it can't be had."""
+    return str(npm_file(f".bin/{name}"))
+
+
+def npm_file(name: str) -> Path:
+    """The path of a file of `tests/support/npm`; the test is skipped where it can't be had."""
     if not shutil.which("npm"):
         pytest.skip("needs npm")
-    program = _CACHE / "node_modules" / ".bin" / name
+    program = _CACHE / "node_modules" / name
     _CACHE.mkdir(parents=True, exist_ok=True)
     manifest = ROOT / "tests" / "support" / "npm" / "package.json"
     with (_CACHE / "lock").open("w") as lock:
@@ -166,7 +171,7 @@ def npm_program(name: str) -> str:
             if ended.returncode:
                 program.unlink(missing_ok=True)
                 pytest.skip(f"npm could not install {name}: {ended.stderr.strip()[-200:]}")
-    return str(program)
+    return program
 
 
 @contextmanager

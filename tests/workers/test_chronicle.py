@@ -31,7 +31,7 @@ MANY = b"".join(result_line(f"k{n}", "x" * 500) for n in range(200))
 def tools(
     gemini: Emulator, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[process.Tools]:
-    monkeypatch.setattr(jobs, "_prepared", None)
+    monkeypatch.setattr(jobs, "_prepared", {})
     url = (tmp_path / "bucket").as_uri()
     environment = {**gemini.env, "REDIS_URL": redis_url, "STORAGE_URL": url, "PART_BYTES": "30000"}
     tools = jobs.prepare(Settings.load(environment))

@@ -366,6 +366,11 @@ class _Full:
         return getattr(self._bucket, name)
 
     @contextmanager
+    def group(self) -> Iterator["_Full"]:
+        with self._bucket.group() as together:
+            yield _Full(together, self._room)
+
+    @contextmanager
     def writer(self, name: str, content_type: str) -> Iterator[Writer]:
         with self._bucket.writer(name, content_type) as writer:
             yield _Narrow(writer, self._room) if content_type == layout.PARQUET else writer

@@ -37,7 +37,7 @@ def tools(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[process.Tools]:
-    monkeypatch.setattr(jobs, "_prepared", None)
+    monkeypatch.setattr(jobs, "_prepared", {})
     environment = {
         **gemini.env,
         "REDIS_URL": redis_url,

@@ -352,3 +352,23 @@ def test_batches_and_parts_take_turns(redis_client: Redis) -> None:
         taken.append(found[1].name)
 
     assert taken == ["batch-receiver-batches", "batch-receiver-parts"] * 3
+
+
+def test_a_job_that_succeeded_leaves_nothing_behind_not_even_of_one_that_took_it_for_lost(
+    redis_client: Redis,
+) -> None:
+    home = OwnQueue(BATCHES, connection=redis_client)
+    workers = [BatchWorker([home], connection=redis_client, serializer=JSONSerializer) for _ in range(2)]
+    announce(redis_client, "abc")
+    popped = home.pop_job_id()
+    assert popped
+    job = OwnJob.fetch(popped, connection=redis_client, serializer=JSONSerializer)
+    executions = [worker.prepare_execution(job) for worker in workers]
+    queues = Queues(redis_client)
+    queues.settle("abc", queues.announced("abc"))
+    job.ended_at = job.started_at = datetime.now(UTC)
+
+    workers[0].handle_job_success(job, home, home.started_job_registry, executions[0])
+
+    assert redis_client.keys("rq:*abc*") == []
+    assert home.started_job_registry.count == 0

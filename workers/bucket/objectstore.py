@@ -12,10 +12,10 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 import obstore
@@ -287,6 +287,12 @@ class ObjectStore:
     def sweep_staging(self) -> int:
         """Nothing: an unfinished multipart upload is invisible, and a lifecycle rule's to remove."""
         return 0
+
+    def note(self, name: str, data: bytes, content_type: str) -> None:
+        self.put(name, data, content_type)
+
+    def group(self) -> AbstractContextManager[Self]:
+        return nullcontext(self)
 
     def outputs(self, folder: str) -> Sink:
         check_name(folder)

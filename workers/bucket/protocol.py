@@ -134,6 +134,12 @@ class Bucket(Protocol):
             MissingObject: there is no `source`.
         """
 
+    def note(self, name: str, data: bytes, content_type: str) -> None:
+        """Like `put`, but a power cut may undo it, or leave it empty: for what can be found out again."""
+
+    def group(self) -> "AbstractContextManager[Bucket]":
+        """This bucket, where all that is stored becomes durable together, when the block ends without an error."""
+
     def writer(self, name: str, content_type: str) -> AbstractContextManager[Writer]:
         """Like `put`, in pieces and flat memory: the object appears when the block ends without an error."""
 

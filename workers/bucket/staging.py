@@ -7,6 +7,7 @@ was killed, without guessing by its age. (A file system that has no locks keeps 
 Errors are plain `OSError`s.
 """
 
+import ctypes
 import errno
 import fcntl
 import hashlib
@@ -48,7 +49,8 @@ class StagedFile:
     Args:
         root: an existing directory.
         target: missing directories above it are made.
-        replace: whether an existing target is replaced; else it stays, and the block ends in `FileExistsError`.
+        replaces: whether an existing target is replaced; else it stays, and the block ends in `FileExistsError`.
+        is_durable: whether it survives a power cut from then on.
         translated: wraps every use of the file system, to turn an `OSError` into the caller's own error.
     """
 
@@ -58,12 +60,14 @@ class StagedFile:
         target: Path,
         translated: Callable[[], AbstractContextManager[None]],
         *,
-        replace: bool = True,
+        replaces: bool = True,
+        is_durable: bool = True,
     ) -> None:
         self._root = root
         self._target = target
         self._translated = translated
-        self._replace = replace
+        self._replaces = replaces
+        self._is_durable = is_durable
         with translated():
             self._create()
 
@@ -94,7 +98,8 @@ class StagedFile:
             if kind is None:
                 with self._translated():
                     self._file.flush()
-                    os.fsync(self._file.fileno())
+                    if self._is_durable:
+                        os.fsync(self._file.fileno())
                     self._publish()
         finally:
             self.discard()
@@ -103,7 +108,7 @@ class StagedFile:
         for attempt in range(_ATTEMPTS):
             try:
                 make_parents(self._root, self._target)
-                if self._replace:
+                if self._replaces:
                     self.path.replace(self._target)
                 else:
                     self._link()
@@ -112,7 +117,8 @@ class StagedFile:
                     raise
             else:
                 break
-        _sync_parents(self._root, self._target)
+        if self._is_durable:
+            _sync_parents(self._root, self._target)
 
     def _link(self) -> None:
         try:
@@ -161,8 +167,8 @@ def hold(root: Path, target: Path) -> Iterator[bool]:
             path.parent.rmdir()
 
 
-def link(root: Path, source: Path, target: Path) -> bool:
-    """Give a file that is durable already a second name, durable too when this returns.
+def link(root: Path, source: Path, target: Path, *, is_durable: bool = True) -> bool:
+    """Give a file that is durable already a second name, durable too when this returns if it has to be.
 
     Returns False where it can't be: there is another file of that name, or the file system has no hard links.
 
@@ -184,7 +190,8 @@ def link(root: Path, source: Path, target: Path) -> bool:
             if error.errno in _NO_LINKS:
                 return False
             raise
-        _sync_parents(root, target)
+        if is_durable:
+            _sync_parents(root, target)
         return True
     raise AssertionError
 
@@ -237,6 +244,19 @@ def sync_directory(directory: Path) -> bool:
         return True
     finally:
         os.close(descriptor)
+
+
+def sync_all(descriptor: int) -> None:
+    """Make durable all that was written to the file system of `descriptor`, in one call where there is one.
+
+    Linux's syncfs(2) also reports what failed to be written since the descriptor was opened.
+    """
+    library = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(library, "syncfs"):
+        os.sync()
+    elif library.syncfs(descriptor):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def _make(folder: Path) -> None:

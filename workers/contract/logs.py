@@ -7,15 +7,13 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 from structlog.contextvars import bound_contextvars as bound
 from structlog.stdlib import BoundLogger
-
-from workers.contract.settings import LOG_FORMAT
 
 __all__ = ["BoundLogger", "bound", "configure", "line", "named"]
 
@@ -29,9 +27,8 @@ def named(name: str) -> BoundLogger:
     return logger
 
 
-def configure(environment: Mapping[str, str]) -> None:
-    """Log to standard error, as `LOG_FORMAT` says. Raises `WrongSetting`."""
-    asked = LOG_FORMAT.read(environment)
+def configure(asked: str) -> None:
+    """Log to standard error, in the form that `LOG_FORMAT` asks for."""
     is_text = asked == "text" or (asked == "auto" and sys.stderr.isatty())
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

@@ -10,21 +10,12 @@ from typing import Any
 from workers.contract.setting import kinds
 from workers.contract.setting.reading import Setting
 
-_KEY_IS_READ_BY = (
-    "work",
-    "process",
-    "replay",
-    "reconcile",
-    "register",
-    "webhooks",
-    "submit",
-    "resubmit",
-    "batches",
-)
+_AT_WORK = ("work", "process", "replay", "reconcile")
+_KEY_IS_READ_BY = (*_AT_WORK, "register", "webhooks", "submit", "resubmit", "batches")
 
 REDIS_URL = Setting(
     name="REDIS_URL",
-    used_by=("serve", "work", "replay", "forget", "status", "reconcile"),
+    used_by=("serve", "work", "replay", "forget", "status", "reconcile", "console"),
     kind=kinds.redis_url(),
     default="redis://127.0.0.1:6379/0",
     about="Where Redis is: `redis://`, `rediss://`, `unix://`, or `redis+sentinel://host:port,host:port/service/0`",
@@ -32,7 +23,7 @@ REDIS_URL = Setting(
 )
 QUEUE_PREFIX = Setting(
     name="QUEUE_PREFIX",
-    used_by=("serve", "work", "replay", "forget", "status", "reconcile"),
+    used_by=("serve", "work", "replay", "forget", "status", "reconcile", "console"),
     kind=kinds.prefix(),
     default="batch-receiver",
     about="What queues, job ids and keys in Redis begin with, so that a database can be shared",
@@ -95,10 +86,10 @@ WEBHOOK_MAX_BODY_BYTES = Setting(
 )
 PORT = Setting(
     name="PORT",
-    used_by=("serve",),
+    used_by=("serve", "console"),
     kind=kinds.whole(least=0, most=65_535),
     default="8080",
-    about="The port to listen on where `--port` is not given",
+    about="The port to listen on where `--port` is not given; for `console` it is 8090",
 )
 GOOGLE_API_KEY = Setting(
     name="GOOGLE_API_KEY",
@@ -126,7 +117,18 @@ GOOGLE_GEMINI_BASE_URL = Setting(
 )
 STORAGE_URL = Setting(
     name="STORAGE_URL",
-    used_by=("work", "process", "status", "reconcile", "verify", "submit", "resubmit", "batches", "export"),
+    used_by=(
+        "work",
+        "process",
+        "status",
+        "reconcile",
+        "verify",
+        "submit",
+        "resubmit",
+        "batches",
+        "export",
+        "console",
+    ),
     kind=kinds.text(),
     about=(
         "The bucket: `file:///srv/results`, `s3://bucket/prefix`, `gs://…`, `az://…`; credentials and endpoint as"
@@ -183,7 +185,7 @@ PROJECTS_FILE = Setting(
     name="PROJECTS_FILE",
     used_by=(
         *("serve", "work", "process", "replay", "forget", "status", "reconcile", "verify"),
-        *("register", "webhooks", "submit", "resubmit", "batches", "export"),
+        *("register", "webhooks", "submit", "resubmit", "batches", "export", "console", "doctor"),
     ),
     kind=kinds.text(),
     about="A file (TOML) that names several Gemini projects, each with its own path, secret, key and storage",
@@ -191,7 +193,7 @@ PROJECTS_FILE = Setting(
 
 LOG_FORMAT = Setting(
     name="LOG_FORMAT",
-    used_by=("serve", "work"),
+    used_by=("serve", "work", "console"),
     kind=kinds.one_of("auto", "json", "text"),
     default="auto",
     about="How log lines are written: `json`, `text`, or `auto`, which is text on a terminal and JSON elsewhere",
@@ -225,6 +227,26 @@ METRICS_ADDRESS = Setting(
     used_by=("serve",),
     kind=kinds.address(),
     about="Where `serve` answers `/metrics`, as `host:port`, on a network that is private; without it nowhere",
+)
+CONSOLE_PASSWORD = Setting(
+    name="CONSOLE_PASSWORD",
+    used_by=("console",),
+    kind=kinds.text(),
+    about="What the user `admin` signs in with; demanded on any address but this machine's own",
+    is_secret=True,
+)
+CONSOLE_TRUST_USER_HEADER = Setting(
+    name="CONSOLE_TRUST_USER_HEADER",
+    used_by=("console",),
+    kind=kinds.header(),
+    about="The header in which a proxy that signs people in says who; where nobody can come past that proxy",
+)
+CONSOLE_READ_ONLY = Setting(
+    name="CONSOLE_READ_ONLY",
+    used_by=("console",),
+    kind=kinds.switch(),
+    default="off",
+    about="Whether the console only shows, and changes nothing: `on` or `off`",
 )
 
 SETTINGS: tuple[Setting[Any], ...] = tuple(

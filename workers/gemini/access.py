@@ -1,11 +1,16 @@
 """Where Gemini is, and with which key it is asked. Pure: who reads the settings gives the values."""
 
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
 
 _PORTS = {"http": 80, "https": 443}
+# What stands in a shortened secret for the part that was left out.
+_SHORTENED = re.compile(r"(?P<start>[^.…*•]*)[.…*•]+(?P<end>[^.…*•]*)")
+_PREFIX = "whsec_"
+_LEAST_KNOWN_CHARACTERS = 4
 
 
 class Secret:
@@ -22,6 +27,22 @@ class Secret:
     def masked_in(self, text: str) -> str:
         """`text`, which may quote the secret, without it."""
         return text.replace(self._value, "***") if self._value else text
+
+    def is_shown_as(self, shortened: str) -> bool:
+        """Whether `shortened` can be this secret with a part left out.
+
+        Gemini lists signing secrets as `truncated_secret` and documents no form. Accepted are a start and an end
+        around dots or asterisks (`whsec_Zm…9v`), one of them missing, and either alone. Fewer than four
+        characters prove nothing.
+        """
+        bare, shortened = self._value.removeprefix(_PREFIX), shortened.removeprefix(_PREFIX)
+        parts = _SHORTENED.fullmatch(shortened)
+        if parts is None:
+            known, fits = len(shortened), bare.startswith(shortened) or bare.endswith(shortened)
+        else:
+            known = len(parts["start"]) + len(parts["end"])
+            fits = bare.startswith(parts["start"]) and bare.endswith(parts["end"])
+        return fits and known >= _LEAST_KNOWN_CHARACTERS
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and self._value == other._value

@@ -21,6 +21,7 @@ from workers.gemini.statuses import About, Answer, error_of, quotable
 _ERROR_BYTES = 64 << 10
 _ERROR_SECONDS = 5.0
 _REDIRECTS = 3
+_KEPT_SECONDS = 3.0  # Less than what servers wait for a next request; many take five.
 _SERVER_AHEAD_SECONDS = 10.0  # so that what it says arrives before we hang up
 
 
@@ -74,6 +75,7 @@ class Http:
             headers={"x-goog-api-key": access.api_key.reveal(), "accept-encoding": "identity"},
             timeout=httpx.Timeout(limits.read, connect=limits.connect),
             follow_redirects=False,
+            limits=httpx.Limits(keepalive_expiry=_KEPT_SECONDS),
             # The environment's proxies are for the network, not for an emulator on this machine.
             trust_env=access.base_url.startswith("https:"),
         )

@@ -6,11 +6,12 @@ understood in both.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+import httpx
 import msgspec
 
 from workers.errors import GeminiUnavailable, Permanent
@@ -20,6 +21,7 @@ from workers.gemini.paging import listed
 from workers.gemini.spool import Mapped
 from workers.gemini.statuses import About
 
+BATCH_EVENTS = ("batch.succeeded", "batch.failed", "batch.expired")
 ENABLED = "enabled"
 DISABLED_FOR_FAILURES = "disabled_due_to_failed_deliveries"
 
@@ -156,6 +158,21 @@ class Webhooks:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             # The original error may quote a secret out of the answer.
             raise GeminiUnavailable("Gemini's answer was not understood.") from None
+
+
+def same_url(one: str, other: str) -> bool:
+    """Whether two addresses are one, whatever the case of the host and whether the usual port is written."""
+    try:
+        return httpx.URL(one) == httpx.URL(other)
+    except httpx.InvalidURL:
+        return one == other
+
+
+def signs_with(webhook: Webhook, secrets: Iterable[Secret]) -> bool:
+    """Whether `secrets` hold what Gemini goes on signing with: of those listed, the last to expire."""
+    latest = max((each.expiry for each in webhook.signing_secrets), default=None)
+    current = [each.truncated_secret for each in webhook.signing_secrets if each.expiry == latest]
+    return any(secret.is_shown_as(shortened) for secret in secrets for shortened in current)
 
 
 def _path(webhook_id: str) -> str:

@@ -19,6 +19,20 @@ class RawLine(Struct, frozen=True, gc=False):
         return self.data is not None and is_blank(self.data)
 
 
+class Block(Struct, frozen=True, gc=False):
+    """Whole lines side by side, each with its end, and where the first one starts."""
+
+    offset: int
+    data: bytes
+
+    def lines(self, limit: int = LINE_LIMIT_BYTES) -> Iterator[RawLine]:
+        offset = self.offset
+        for piece in self.data.removesuffix(b"\n").split(b"\n"):
+            size = len(piece)
+            yield RawLine(offset, size, piece if size <= limit else None)
+            offset += size + 1
+
+
 class LineCutter:
     """Takes chunks as they come and gives lines as they are complete. Offsets count from 0."""
 
@@ -29,19 +43,23 @@ class LineCutter:
         self._size = 0
 
     def feed(self, chunk: bytes) -> Iterator[RawLine]:
-        ended = chunk.split(b"\n")
-        rest = ended.pop()
-        pieces = iter(ended)
-        if ended and self._size:
-            self._hold(next(pieces))
-            yield self._release()
-        limit, offset = self._limit, self._offset
-        for piece in pieces:
-            size = len(piece)
-            yield RawLine(offset, size, piece if size <= limit else None)
-            offset += size + 1
-        self._offset = offset
-        self._hold(rest)
+        begun, block = self.cut(chunk)
+        if begun:
+            yield begun
+        if block:
+            yield from block.lines(self._limit)
+
+    def cut(self, chunk: bytes) -> tuple[RawLine | None, Block | None]:
+        """The line that an earlier chunk began, where it ends in this one, and those that stand wholly in it."""
+        begun, start = None, 0
+        if self._size and (start := chunk.find(b"\n") + 1):
+            self._hold(chunk[: start - 1])
+            begun = self._release()
+        end = max(start, chunk.rfind(b"\n") + 1)
+        block = Block(self._offset, chunk[start:end]) if start < end else None
+        self._offset += end - start
+        self._hold(chunk[end:])
+        return begun, block
 
     def end(self) -> Iterator[RawLine]:
         """The last line, where it has no line end."""

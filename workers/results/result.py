@@ -138,6 +138,7 @@ _Known = TypeVar("_Known", _Code, _Message)
 
 _decode = msgspec.json.Decoder(_Wire).decode
 _decode_plain_key = msgspec.json.Decoder(_PlainKey).decode
+_decode_plain_keys = msgspec.json.Decoder(_PlainKey).decode_lines
 _decode_metadata = msgspec.json.Decoder(_Metadata).decode
 _decode_string = msgspec.json.Decoder(str).decode
 _decode_text: Callable[[bytes], str | None] = msgspec.json.Decoder(str | None).decode
@@ -212,6 +213,25 @@ def key_of(line: bytes) -> str | None:
             if plain.key is None and plain.custom_id:
                 return plain.custom_id
     return parse(line, known_utf8=True).key
+
+
+def keys_of(lines: bytes) -> list[str] | None:
+    """What `key_of` finds in each of several lines, at once; None where they have to be looked at one by one.
+
+    At once where they stand for themselves: each with its line end, of UTF-8, an object with a key, not too deep.
+    """
+    if len(lines) > LINE_LIMIT_BYTES or not is_utf8(lines):
+        return None
+    # Of few brackets none can be too deep.
+    if lines.count(b"[") + lines.count(b"{") > MAX_DEPTH and any(map(is_too_deep, lines.split(b"\n"))):
+        return None
+    try:
+        plain = _decode_plain_keys(lines)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    keys = [each.key for each in plain if each.key]
+    # The decoder takes a line end for white space, so that what two lines hold together could be one object.
+    return keys if len(keys) == lines.count(b"\n") else None
 
 
 def finish_label(finish_reason: str | None, block_reason: str | None) -> str | None:

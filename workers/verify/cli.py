@@ -1,7 +1,9 @@
 """The command `verify`: what `workers.verify.verification` found, for people and for programs."""
 
+import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -53,8 +55,13 @@ _EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--quick", is_flag=True, help="Compare sizes of outputs, media and tables, not their contents.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option(
+    "--progress",
+    is_flag=True,
+    help="Say how far it is as JSON, a line at a time on standard error, for a program that waits.",
+)
 def verify_batch(
-    batch: str, given: Path | None, resubmit: Path | None, *, quick: bool, as_json: bool
+    batch: str, given: Path | None, resubmit: Path | None, *, quick: bool, as_json: bool, progress: bool
 ) -> None:
     """Check a batch in the bucket, object by object, and against your requests.
 
@@ -75,7 +82,7 @@ def verify_batch(
         url = storage_url(os.environ)
         try_bucket(url, os.environ, reading=True)
         bucket = open_bucket(url, os.environ, make=False)
-        with _Bar() as bar, kept(bucket, identifier, given) as requests:
+        with _Lines() if progress else _Bar() as bar, kept(bucket, identifier, given) as requests:
             _check_input(requests, resubmit)
             report = verify(
                 bucket, identifier, requests=requests, resubmit=resubmit, stage=bar.stage, quick=quick
@@ -175,6 +182,31 @@ def _problems(report: Report, *kinds: Kind) -> Iterator[str]:
             yield f"  {printable(problem.subject)}{': ' if problem.reason else ''}{printable(problem.reason)}"
         if count > len(first):
             yield f"  … and {count - len(first)} more"
+
+
+class _Lines:
+    """Progress as lines of JSON on standard error, a few a second."""
+
+    _SECONDS = 0.3
+
+    def stage(self, name: str, total: int | None) -> Advance:
+        done, said_at = 0, float("-inf")
+
+        def advance(count: int) -> None:
+            nonlocal done, said_at
+            done += count
+            if time.monotonic() - said_at >= self._SECONDS:
+                said_at = time.monotonic()
+                click.echo(json.dumps({"stage": name, "done": done, "total": total}), err=True)
+
+        advance(0)
+        return advance
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
 
 class _Bar:

@@ -27,10 +27,10 @@ from emulator.settings import Settings
 from emulator.webhooks import DISABLED_FOR_FAILURES, Webhook, Webhooks
 from emulator.world import World
 from receiver.cli import main
-from receiver.registration.subscription import BATCH_EVENTS
 from tests.support.gemini import Gemini
 from tests.support.processes import ROOT, Process
 from tests.support.waiting import wait_until
+from workers.gemini.webhooks import BATCH_EVENTS
 
 KEY = "AIzaTestKeyTestKeyTestKey"
 URL = "https://example.com/webhooks/gemini"

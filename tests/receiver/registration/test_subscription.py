@@ -6,20 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from receiver.registration.subscription import (
-    BATCH_EVENTS,
-    Create,
-    Nothing,
-    Update,
-    Wanted,
-    is_shown_as,
-    plan,
-    same_url,
-    signs_with,
-    still_valid,
-)
+from receiver.registration.subscription import Create, Nothing, Update, Wanted, plan, still_valid
 from workers.gemini.access import Secret
-from workers.gemini.webhooks import SigningSecret, Webhook
+from workers.gemini.webhooks import BATCH_EVENTS, SigningSecret, Webhook, same_url, signs_with
 
 URL = "https://example.com/webhooks/gemini"
 OLD = Secret("whsec_b2xkb2xkb2xkb2xkb2xkb2xk")
@@ -78,10 +67,10 @@ def test_during_a_rotation_only_the_newest_secret_counts() -> None:
     ["bmV3bmV3", "whsec_bmV3", "whsec_bmV3...", "...bmV3", "bm…V3", "whsec_bm****V3", NEW.reveal()],
 )
 def test_a_secret_is_recognised_by_what_is_shown_of_it(shortened: str) -> None:
-    assert is_shown_as(NEW, shortened)
-    assert not is_shown_as(OLD, shortened)
+    assert NEW.is_shown_as(shortened)
+    assert not OLD.is_shown_as(shortened)
 
 
 @pytest.mark.parametrize("shortened", ["", "...", "whsec_", "whsec_...", "V3", "bmV…", "V3bmV...V3"])
 def test_too_little_or_something_else_recognises_nothing(shortened: str) -> None:
-    assert not is_shown_as(NEW, shortened)
+    assert not NEW.is_shown_as(shortened)

@@ -11,6 +11,7 @@ from tests.support.deployment import Deployment, result_line
 from tests.support.processes import ROOT
 from workers.contract import logs
 from workers.contract.setting.reading import WrongSetting
+from workers.contract.settings import LOG_FORMAT
 
 
 class Written:
@@ -38,7 +39,7 @@ def written(capsys: pytest.CaptureFixture[str]) -> Iterator[Written]:
 
 
 def test_a_line_is_json_off_a_terminal(written: Written) -> None:
-    logs.configure({})
+    logs.configure("auto")
     with logs.bound(batch="abc", part=3):
         logs.named("workers").warning("retry", reason='It said "no".\nTwice.', seconds=7)
     logs.named("workers").info("started")
@@ -58,7 +59,7 @@ def test_a_line_is_json_off_a_terminal(written: Written) -> None:
 
 
 def test_a_line_is_text_where_that_is_asked_for(written: Written) -> None:
-    logs.configure({"LOG_FORMAT": "text"})
+    logs.configure("text")
     logs.named("workers").warning("retry", batch="abc", reason="a\nb", n=100 * "%d")
 
     (line,) = written.lines
@@ -66,7 +67,7 @@ def test_a_line_is_text_where_that_is_asked_for(written: Written) -> None:
 
 
 def test_what_a_library_says_is_json_too_with_its_exception(written: Written) -> None:
-    logs.configure({"LOG_FORMAT": "json"})
+    logs.configure("json")
     try:
         json.loads("{")
     except ValueError:
@@ -78,7 +79,7 @@ def test_what_a_library_says_is_json_too_with_its_exception(written: Written) ->
 
 
 def test_a_value_that_runs_on_is_cut(written: Written) -> None:
-    logs.configure({})
+    logs.configure("auto")
     logs.named("workers").info("retry", reason="x" * 10_000)
 
     assert len(str(written.documents[0]["reason"])) == 401
@@ -86,7 +87,7 @@ def test_a_value_that_runs_on_is_cut(written: Written) -> None:
 
 def test_a_format_that_there_is_not_is_one_sentence() -> None:
     with pytest.raises(WrongSetting, match="LOG_FORMAT must be one of auto, json, text"):
-        logs.configure({"LOG_FORMAT": "xml"})
+        LOG_FORMAT.read({"LOG_FORMAT": "xml"})
 
 
 def test_every_event_is_documented() -> None:

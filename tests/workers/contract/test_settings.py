@@ -34,7 +34,7 @@ def test_a_setting_is_read_by_commands_that_exist(setting: Setting[object]) -> N
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: str(setting.name))
 def test_a_setting_that_is_declared_is_read_by_the_code(setting: Setting[object]) -> None:
-    rooms = [path for room in ("receiver", "workers") for path in (ROOT / room).rglob("*.py")]
+    rooms = [path for room in ("receiver", "workers", "console") for path in (ROOT / room).rglob("*.py")]
     rest = [path.read_text() for path in rooms if path != Path(settings.__file__)]
     reader = re.search(r"^def api_key.*?^def ", Path(settings.__file__).read_text(), re.DOTALL | re.MULTILINE)
     assert reader

@@ -125,6 +125,15 @@ def test_json_is_one_document_with_the_counts_and_first_of_all_problems(folder: 
     assert document["counts"] == {"total": 7, "succeeded": 5, "failed": 1, "invalid": 1}
 
 
+def test_progress_is_told_to_programs_line_by_line_beside_the_document(folder: Path) -> None:
+    done = run(folder, "--json", "--progress")
+    told = [json.loads(line) for line in done.stderr.splitlines()]
+
+    assert json.loads(done.stdout)["good"] is True
+    assert told
+    assert all(each.keys() == {"stage", "done", "total"} for each in told)
+
+
 def test_requests_are_held_against_the_answers_by_key_and_count(folder: Path) -> None:
     requests = requests_file(
         folder,

@@ -193,7 +193,9 @@ class History:
         told |= {"project": project, "batch": batch, "announced_at": since, "changed_at": news.at}
         if state is not None:
             told["state"] = state.value
-            self._move(pipe, ref, state, since)
+            # A record without a state was only announced; one that is gone may have left its entry anywhere.
+            left = [known.get("state", BatchState.ANNOUNCED)] if known else list(BatchState)
+            self._move(pipe, ref, left, state, since)
         if state in COMMITTED or state is BatchState.GIVEN_UP:
             pipe.zrem(names.expiring, ref)
         elif "expires_at" in told and known.get("state") not in COMMITTED:
@@ -211,10 +213,10 @@ class History:
             pipe.ltrim(names.steps(ref), -MOST_STEPS, -1)
             pipe.expire(names.steps(ref), KEPT_SECONDS)
 
-    def _move(self, pipe: Any, ref: str, state: BatchState, since: float) -> None:
+    def _move(self, pipe: Any, ref: str, left: Collection[str], state: BatchState, since: float) -> None:
         names, (project, _, _) = self.names, ref.partition("/")
-        for other in BatchState:
-            if other is not state:
+        for other in left:
+            if other != state:
                 pipe.zrem(names.index(other), ref)
                 pipe.zrem(names.index(other, project), ref)
         _enter(pipe, names, ref, state, since)

@@ -16,6 +16,7 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _SIZE = re.compile(r"([0-9]{1,12})\s*([kmg]?)(?:i?b)?", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 _HOST_NAME = re.compile(r"[A-Za-z0-9._-]*[A-Za-z_-][A-Za-z0-9._-]*")
 
@@ -95,6 +96,17 @@ def key() -> Kind[str]:
         return given
 
     return Kind("holds characters that no API key has", parse, exact=True)
+
+
+def header() -> Kind[str]:
+    """The name of an HTTP header, in small letters."""
+
+    def parse(given: str) -> str:
+        if not _HEADER.fullmatch(given):
+            raise ValueError
+        return given.lower()
+
+    return Kind("must be the name of a header: letters, digits and -", parse)
 
 
 def prefix() -> Kind[str]:

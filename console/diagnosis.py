@@ -1,0 +1,72 @@
+"""`doctor` as a page: its last run in this process, check by check."""
+
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+
+from console.doctor.check import Check, Status
+from console.doctor.examinations import EXAMINATIONS
+from console.doctor.place import Place
+from console.doctor.run import run
+
+STALE_SECONDS = 300.0
+
+
+class Diagnosed(msgspec.Struct, frozen=True):
+    """`whole`: also what acts was checked: the probe of the bucket, the test event, the public address."""
+
+    running: bool
+    ran_at: float | None
+    whole: bool
+    checks: list[Check]
+    expected: int
+
+    @property
+    def ok(self) -> bool:
+        return all(check.status is not Status.FAILED for check in self.checks)
+
+
+class Diagnoses:
+    """One run at a time."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = dict(environment)
+        self._lock = threading.Lock()
+        self._checks: list[Check] = []
+        self._running = False
+        self._whole = False
+        self._ran_at: float | None = None
+
+    def last(self) -> Diagnosed:
+        with self._lock:
+            expected = len([each for each in EXAMINATIONS if self._whole or not each.acts])
+            return Diagnosed(self._running, self._ran_at, self._whole, [*self._checks], expected)
+
+    def refresh(self) -> None:
+        """Look once more where the last run is old; nothing acts."""
+        last = self.last()
+        if not last.running and (last.ran_at is None or time.time() - last.ran_at > STALE_SECONDS):
+            self.start(whole=False)
+
+    def start(self, *, whole: bool) -> None:
+        """Begin a run, unless one is under way. `whole`: with the checks that act."""
+        with self._lock:
+            if self._running:
+                return
+            self._running, self._whole, self._ran_at, self._checks = True, whole, time.time(), []
+        threading.Thread(target=self._run, args=(whole,), name="checks", daemon=True).start()
+
+    def _run(self, whole: bool) -> None:
+        chosen = [each for each in EXAMINATIONS if whole or not each.acts]
+        try:
+            with closing(Place(self._environment, Path.cwd())) as place:
+                for check in run(chosen, place):
+                    with self._lock:
+                        self._checks.append(check)
+        finally:
+            with self._lock:
+                self._running = False
