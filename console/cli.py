@@ -11,7 +11,7 @@ from console import app
 from console.settings import Settings
 from workers.contract import logs
 from workers.contract.setting.reading import WrongSetting
-from workers.contract.settings import PORT
+from workers.contract.settings import LOG_FORMAT, PORT
 from workers.errors import WorkerError
 
 _BACKLOG = 128
@@ -42,7 +42,7 @@ def console(host: str, port: int) -> None:
     """
     logging.getLogger("httpx").setLevel(logging.WARNING)  # It tells of every call of the checks.
     try:
-        logs.configure(os.environ)
+        logs.configure(LOG_FORMAT.read(os.environ))
         settings = Settings.load(os.environ, host)
         application = app.build(settings, host)
     except (WrongSetting, WorkerError) as error:
