@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: all install demo test test-slow test-deploy try-bucket lint docs screenshots fuzz crash chaos bench bench-growth clean
+.PHONY: all install demo test test-slow test-deploy try-bucket lint docs screenshots fuzz crash chaos bench bench-growth release clean
 
 all: lint test  ## what a change must pass
 
@@ -56,6 +56,9 @@ bench: install  ## every figure of the README, measured here
 
 bench-growth: install  ## whether a key of a large batch costs what one of a small batch does; minutes
 	$(BIN)/python -m bench.growth
+
+release:  ## dist/: wheel and sdist, reproducible, with checksums and a list of what they need, tried on each Python here
+	@.ci/release
 
 clean:
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache demo-output dist

@@ -173,11 +173,13 @@ def test_a_command_about_one_project_says_which_ones_there_are(
 def test_a_command_sees_nothing_but_the_settings_of_the_project_that_is_named(
     start_process: StartProcess, two_projects: dict[str, str], tmp_path: Path, arguments: list[str]
 ) -> None:
+    (tmp_path / "ads").mkdir()
     process = start_process("verify", *arguments, env=two_projects)
     process.wait()
     assert "abc is not intact." in process.output
-    assert (tmp_path / "ads").exists()
-    assert not (tmp_path / "search").exists()
+    other = start_process("verify", "search/abc", env=two_projects)
+    other.wait()
+    assert f"{tmp_path}/search, which is not there" in other.output
 
     process = start_process("process", *arguments, env={**two_projects, "GEMINI_API_KEY": "of-none"})
     assert process.wait() == 2

@@ -1,8 +1,10 @@
+import re
 from pathlib import Path
 
 import pytest
 import redis
 
+from tests.support.processes import ROOT
 from workers.contract.announcements import Announcement, Trigger
 from workers.contract.projects import DEFAULT, NotClear, Project, choose, load
 from workers.contract.queues import Queues
@@ -15,6 +17,7 @@ from workers.contract.settings import (
     PART_BYTES,
     QUEUE_PREFIX,
     REDIS_URL,
+    SETTINGS,
     STORAGE_URL,
     WEBHOOK_PATH,
     WEBHOOK_SIGNING_SECRET_FILE,
@@ -299,3 +302,14 @@ def test_one_project_need_not_be_named(batch: str | None) -> None:
 
     assert project.name == DEFAULT
     assert bare == (batch.removeprefix("default/") if batch else None)
+
+
+def test_the_page_about_projects_shows_a_file_that_is_right_and_names_every_key(tmp_path: Path) -> None:
+    page = (ROOT / "docs/projects.md").read_text()
+    example = page.partition("```toml\n")[2].partition("```")[0]
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+
+    assert [each.name for each in of(tmp_path, example)] == ["search", "ads"]
+    assert {key for row in rows for key in re.findall(r"`(\w+)`", row)} == {
+        setting.project_key for setting in SETTINGS if setting.project_key
+    }
