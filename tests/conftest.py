@@ -1,5 +1,6 @@
 """Fixtures that every room's tests share: a real Redis, and processes that end with their test."""
 
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +22,9 @@ from tests.support.stores import stores  # noqa: F401
 # How long an example takes is a finding about the machine, and the first ones build tables of all characters.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
+
+# A shell's background jobs ignore Ctrl-C, and so would every process that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
