@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: all install demo test test-slow test-deploy try-bucket lint docs screenshots fuzz crash chaos bench bench-growth release clean
+.PHONY: all install demo test test-slow test-exhaustive test-deploy try-bucket lint docs screenshots fuzz crash chaos bench bench-growth release clean
 
 all: lint test  ## what a change must pass
 
@@ -17,10 +17,13 @@ demo: install  ## a signed webhook in, files in a bucket out, all on this machin
 	$(BIN)/batch-receiver demo
 
 test: install  ## the tests, with coverage
-	$(BIN)/pytest --numprocesses 4 -m "not slow" --cov --cov-report=term
+	$(BIN)/pytest --numprocesses 4 -m "not slow and not exhaustive" --cov --cov-report=term
 
 test-slow: install  ## single faults, a short chaos run, every benchmark at a small size
-	$(BIN)/pytest --numprocesses 3 -m slow
+	$(BIN)/pytest --numprocesses 3 -m "slow and not exhaustive"
+
+test-exhaustive: install  ## every byte of a submission cut, a store under chaos: minutes for each
+	$(BIN)/pytest --numprocesses 2 -m exhaustive
 
 test-deploy: install  ## image and compose in podman, as root: from the last commit's on, a delivery, restarts, all exits
 	@tests/deploy/containers.sh $(BIN)/pytest tests/deploy/test_containers.py

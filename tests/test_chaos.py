@@ -47,7 +47,7 @@ def test_a_bucket_differs_by_what_is_missing_stray_or_changed_and_not_by_times(t
 
 @pytest.mark.timeout(400)
 @pytest.mark.slow
-@pytest.mark.parametrize("storage", ["folder", "s3"])
+@pytest.mark.parametrize("storage", ["folder", pytest.param("s3", marks=pytest.mark.exhaustive)])
 def test_a_short_run_leaves_the_bucket_of_a_calm_one(storage: str, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     options = ["--seed", "1", "--batches", "14", "--seconds", "14", "--brief", "--json", str(report)]

@@ -98,14 +98,14 @@ def test_a_creation_cut_anywhere_makes_one_batch(sender: Sender, tmp_path: Path,
     cut_everywhere(sender, tmp_path, ":batchGenerateContent", 40, inline=inline)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("inline", [False, True], ids=["file", "inline"])
 def test_a_creation_cut_at_every_byte_makes_one_batch(sender: Sender, tmp_path: Path, inline: bool) -> None:
     cut_everywhere(sender, tmp_path, ":batchGenerateContent", 1, inline=inline)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("match", ["upload_id", "POST /upload/v1beta/files HTTP"])
 def test_an_upload_cut_at_every_byte_makes_one_batch(sender: Sender, tmp_path: Path, match: str) -> None:
