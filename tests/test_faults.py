@@ -278,7 +278,7 @@ def test_a_full_disk_is_a_failure_that_says_so_and_a_replay_after_room_was_made_
     batch = deployment.gemini.put_batch(raw)
     with small_disk(deployment.folder, "3m"):
         deployment.work(**PARTS)
-        deployment.run("replay", batch)
+        deployment.run("replay", "--force", batch)  # The looks below are the workers' alone.
 
         def failed() -> tuple[str, str] | None:
             found = shown(deployment, batch)
@@ -335,7 +335,7 @@ def test_a_refused_key_is_asked_with_slowly_and_a_replay_with_a_good_one_complet
     deployment.gemini.fault("status", f"batches/{batch}", times=0, value=401)
     deployment.work()
 
-    deployment.run("replay", batch)
+    deployment.run("replay", "--force", batch)  # The looks below are the workers' alone.
     wait_until(lambda: redis_client.zcard("rq:scheduled:batch-receiver-batches") == 1, what="the next try")
 
     state, reason = shown(deployment, batch)
@@ -378,7 +378,7 @@ def test_a_429_is_tried_again_when_gemini_says(deployment: Deployment, redis_cli
     batch = deployment.gemini.put_batch(result_line("a"))
     deployment.gemini.fault("status", f"batches/{batch}", times=2, value=429, retry_after="3")
     deployment.work()
-    deployment.run("replay", batch)
+    deployment.run("replay", "--force", batch)  # The looks below are the workers' alone.
 
     asked = []
     for count in (1, 2, 3):
