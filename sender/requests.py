@@ -1,7 +1,5 @@
 """The requests of a batch: a file that is given, what was kept in the bucket, or the digests of the keys alone."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from sender.lines import blocks
-from workers.bucket.protocol import Bucket
+from workers.bucket.protocol import Bucket, copied
 from workers.contract import submissions
 from workers.results.json_text import is_utf8
 from workers.results.keys import DIGEST_BYTES, NO_KEY, digest
@@ -61,14 +59,8 @@ def kept(bucket: Bucket, submission: str) -> Iterator[Path | None]:
     if bucket.size(name) is None:
         yield None
         return
-    folder = Path(tempfile.mkdtemp(prefix="batch-receiver-requests-"))
-    try:
-        copy = folder / "requests.jsonl"
-        with copy.open("wb") as file:
-            file.writelines(bucket.read(name))
+    with copied(bucket, name) as copy:
         yield copy
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def prompt_of(line: bytes) -> str | None:

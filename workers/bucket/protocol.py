@@ -14,8 +14,10 @@
     └── NameTooLong         a key whose name the store or the file system does not take
 """
 
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Protocol
 
 from workers.errors import BucketUnavailable, Permanent, Refused, Transient
@@ -172,6 +174,21 @@ def join(bucket: Bucket, sources: Iterable[str], target: str, content_type: str)
         for source in sources:
             for chunk in bucket.read(source):
                 writer.write(chunk)
+
+
+@contextmanager
+def copied(bucket: Bucket, name: str) -> Iterator[Path]:
+    """A copy of an object on this machine; it is gone after the block.
+
+    Raises:
+        MissingObject, Transient, Permanent: from the bucket.
+        OSError: there is no room in the temporary folder.
+    """
+    with tempfile.TemporaryDirectory(prefix="batch-receiver-", ignore_cleanup_errors=True) as folder:
+        copy = Path(folder, "copy")
+        with copy.open("wb") as file:
+            file.writelines(bucket.read(name))
+        yield copy
 
 
 def check_name(name: str) -> str:

@@ -1,12 +1,10 @@
 """The requests that were kept in the bucket when a batch was submitted, brought here."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from workers.bucket.protocol import Bucket
+from workers.bucket.protocol import Bucket, copied
 from workers.contract import submissions
 from workers.contract.submissions import Pointer
 
@@ -24,11 +22,5 @@ def kept(bucket: Bucket, batch: str, given: Path | None) -> Iterator[Path | None
     if not name or bucket.size(name) is None:
         yield given
         return
-    folder = Path(tempfile.mkdtemp(prefix="batch-receiver-requests-"))
-    try:
-        copy = folder / "requests.jsonl"
-        with copy.open("wb") as file:
-            file.writelines(bucket.read(name))
+    with copied(bucket, name) as copy:
         yield copy
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
