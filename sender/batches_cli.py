@@ -12,7 +12,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from sender.command_line import INTERRUPTED, batch_id, fail, printable, said, told
+from sender.command_line import INTERRUPTED, batch_id, fail, said, told
 from sender.committed import Committed, committed
 from sender.record import of_batch
 from sender.remote import Remote
@@ -21,6 +21,7 @@ from sender.watching import watch
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket
 from workers.contract import parse_batch_id
+from workers.contract.terminal import printable
 from workers.gemini.batches import Batch, integer, timestamp
 from workers.gemini.client import Gemini
 

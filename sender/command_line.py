@@ -1,6 +1,5 @@
 """What the sender's commands have in common: a batch as an argument, errors as one sentence, a bar, a way to ask."""
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from rich.progress import (
 
 from workers.contract import parse_batch_id
 from workers.contract.setting.reading import WrongSetting
+from workers.contract.terminal import printable
 from workers.errors import SettingsError, WorkerError
 
 INTERRUPTED = 130
@@ -43,11 +43,6 @@ def told() -> Iterator[None]:
         fail(str(error))
     except OSError as error:
         fail(f"{error.filename or 'a file'}: {error.strerror}.")
-
-
-def printable(text: str) -> str:
-    """On one line, and nothing in it that a terminal obeys: much of what is shown is anybody's text."""
-    return text if text.isprintable() else json.dumps(text)
 
 
 def fail(sentence: str, *, code: int = 1) -> NoReturn:

@@ -16,11 +16,12 @@ from redis.exceptions import RedisError
 
 from workers import notices
 from workers.bucket.probe import try_bucket
-from workers.command_line import batch_id, fail, printable, told
+from workers.command_line import batch_id, fail, told
 from workers.contract import Announced, Announcement, Outcome, Queues, Trigger, logs
 from workers.contract.history import History
 from workers.contract.setting.reading import WrongSetting
 from workers.contract.settings import LOG_FORMAT
+from workers.contract.terminal import printable
 from workers.doubt import is_unheard_of
 from workers.errors import SettingsError, WorkerError
 from workers.fanout import fan_out

@@ -1,6 +1,5 @@
 """What the workers' commands have in common: a batch as an argument, and errors as one sentence."""
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ import click
 from redis.exceptions import RedisError
 
 from workers import contract
+from workers.contract.terminal import printable
 from workers.errors import KeyRefused, SettingsError, WorkerError
 
 
@@ -34,11 +34,6 @@ def told() -> Iterator[None]:
         fail(f"Redis did not answer as it should ({type(error).__name__}).")
     except OSError as error:
         fail(f"{error.filename or 'a file'}: {error.strerror}.")
-
-
-def printable(text: str) -> str:
-    """On one line, and nothing in it that a terminal obeys: much of what is shown is anybody's text."""
-    return text if text.isprintable() else json.dumps(text)
 
 
 def fail(sentence: str, *, code: int = 1) -> NoReturn:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from workers.chronicle import Chronicle
-from workers.command_line import printable
+from workers.contract.terminal import printable
 from workers.gemini.batches import Batch
 from workers.parts import Part
 from workers.summary import Cost

@@ -1,11 +1,11 @@
 """A diagnosis for a terminal, and as Markdown to paste into an issue. Everything in it is already without secrets."""
 
-import json
 from collections.abc import Sequence
 
 import click
 
 from console.doctor.check import Check, Status
+from workers.contract.terminal import printable
 
 _MARKS = {Status.OK: "✓", Status.WARNING: "!", Status.FAILED: "✗", Status.SKIPPED: "-"}
 _COLOURS = {
@@ -20,9 +20,9 @@ _WIDTH = 16
 def line(check: Check) -> str:
     """One check for a terminal: its mark, its sentence and, below, the command that mends it."""
     mark = click.style(_MARKS[check.status], fg=_COLOURS[check.status])
-    shown = f"{mark} {check.name:{_WIDTH}}  {_printable(check.message)}"
+    shown = f"{mark} {check.name:{_WIDTH}}  {printable(check.message)}"
     if check.fix:
-        shown += f"\n  {'':{_WIDTH}}  $ {click.style(_printable(check.fix), bold=True)}"
+        shown += f"\n  {'':{_WIDTH}}  $ {click.style(printable(check.fix), bold=True)}"
     return shown
 
 
@@ -49,13 +49,8 @@ def markdown(checks: Sequence[Check]) -> str:
 
 
 def _cell(text: str) -> str:
-    return _printable(text).replace("|", "\\|").replace("<", "&lt;")
+    return printable(text).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def _printable(text: str) -> str:
-    """Nothing in it that a terminal obeys: some of it is Gemini's, or a proxy's."""
-    return text if text.isprintable() else json.dumps(text)

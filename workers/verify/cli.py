@@ -15,7 +15,8 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 
 from workers.bucket.opening import open_bucket
 from workers.bucket.probe import try_bucket
-from workers.command_line import batch_id, printable, told
+from workers.command_line import batch_id, told
+from workers.contract.terminal import printable
 from workers.settings import storage_url
 from workers.summary import Counts
 from workers.verify.examination import Advance
