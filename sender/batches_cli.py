@@ -12,7 +12,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from sender.command_line import INTERRUPTED, batch_id, fail, said, told
+from sender.command_line import INTERRUPTED, said
 from sender.committed import Committed, committed
 from sender.record import of_batch
 from sender.remote import Remote
@@ -20,6 +20,7 @@ from sender.settings import Settings
 from sender.watching import watch
 from workers.bucket import layout
 from workers.bucket.protocol import Bucket
+from workers.command_line import batch_id, fail, told
 from workers.contract import parse_batch_id
 from workers.contract.terminal import printable
 from workers.gemini.batches import Batch, integer, timestamp

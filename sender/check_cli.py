@@ -12,10 +12,11 @@ import click
 import msgspec
 
 from sender.check import Check, Finding, Report, check_file
-from sender.command_line import bytes_bar, told
+from sender.command_line import bytes_bar
 from sender.examine import Examined, Fault
 from sender.fix import fix
 from sender.rules import RULES
+from workers.command_line import told
 from workers.contract.terminal import printable
 
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)

@@ -10,10 +10,11 @@ import click
 
 from sender.check_cli import EXISTING_FILE, written_aside
 from sender.columns import COLUMNS, DEFAULT
-from sender.command_line import batch_id, said, told
+from sender.command_line import said
 from sender.export import Batches, Export, batches_of
 from sender.formats import FORMATS, write
 from sender.settings import bucket_of
+from workers.command_line import batch_id, told
 
 _STATUSES = click.Choice(["succeeded", "failed", "invalid", "missing"])
 

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from sender.check_cli import EXISTING_FILE
-from sender.command_line import INTERRUPTED, batch_id, fail, said, told
+from sender.command_line import INTERRUPTED, said
 from sender.quantities import seconds
 from sender.record import Record, chain
 from sender.remote import Remote
@@ -21,6 +21,7 @@ from sender.submission import SETTLE_SECONDS
 from sender.submit_cli import Request, Submitted, model_name, submit_all
 from sender.watching import watch
 from workers.bucket.protocol import Bucket
+from workers.command_line import batch_id, fail, told
 from workers.gemini.client import Gemini
 
 

@@ -15,7 +15,7 @@ from rich.progress import Progress
 
 from sender.check import Check
 from sender.check_cli import EXISTING_FILE, told_lines
-from sender.command_line import INTERRUPTED, bytes_bar, fail, said, told
+from sender.command_line import INTERRUPTED, bytes_bar, said
 from sender.pieces import Piece, prepared, spans
 from sender.quantities import seconds, size
 from sender.record import Options, Record
@@ -24,6 +24,7 @@ from sender.settings import Settings
 from sender.submission import SETTLE_SECONDS, AlreadySubmitted, Said, Submission, check_model, piece_name
 from sender.watching import watch
 from workers.bucket.protocol import Bucket
+from workers.command_line import fail, told
 from workers.gemini.client import Gemini
 
 _MODEL = "The model, such as gemini-3.5-flash."

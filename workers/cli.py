@@ -31,7 +31,7 @@ from workers.parts import forget_split, read_part
 from workers.process import Result, Tools
 from workers.process import process as process_one
 from workers.reconcile import beat, reconcile
-from workers.redis_connection import connect, wait_for
+from workers.redis_connection import connect, in_one_sentence, wait_for
 from workers.settings import Settings, queue_prefix, redis_url
 from workers.showing import Bar
 from workers.summary import read_summary
@@ -64,7 +64,7 @@ def work(workers: int, *, burst: bool, wait: bool) -> None:
     from workers.admission import Admission  # noqa: PLC0415
     from workers.pool import run_pool  # noqa: PLC0415
 
-    with told():
+    with told(), in_one_sentence():
         Settings.load_all(os.environ)
         _log_lines()
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # A terminal may close.
@@ -118,7 +118,7 @@ def process(batch: str, *, as_json: bool) -> None:
 def replay(batch: str, *, refetch: bool, force: bool, as_json: bool) -> None:
     """Enqueue a batch again, also after it failed for good. Only what is missing is done."""
     batch = batch_id(batch)
-    with told():
+    with told(), in_one_sentence():
         queues = _queues()
         if not force and is_unheard_of(queues, batch, os.environ):
             fail(
@@ -145,7 +145,7 @@ def replay(batch: str, *, refetch: bool, force: bool, as_json: bool) -> None:
 def forget(batch: str, *, as_json: bool) -> None:
     """Remove the jobs of a batch that wait or failed for good, and what was announced of it. The bucket stays."""
     batch = batch_id(batch)
-    with told():
+    with told(), in_one_sentence():
         queues = _queues()
         forgotten = queues.forget(batch)
         if forgotten:
@@ -165,7 +165,7 @@ def forget(batch: str, *, as_json: bool) -> None:
 def reconcile_now(*, as_json: bool) -> None:
     """Ask Gemini for batches that ended without our being told, and enqueue those that are not in the bucket."""
     reports: dict[str, Report] = {}
-    with told():
+    with told(), in_one_sentence():
         known = Settings.load_all(os.environ)
         connection = connect(redis_url(os.environ))
         for settings in known:

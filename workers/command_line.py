@@ -1,4 +1,4 @@
-"""What the workers' commands have in common: a batch as an argument, and errors as one sentence."""
+"""What commands have in common: a batch as an argument, errors as one sentence, and the exit code. A leaf."""
 
 import sys
 from collections.abc import Iterator
@@ -6,16 +6,16 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 import click
-from redis.exceptions import RedisError
 
-from workers import contract
+from workers.contract import parse_batch_id
+from workers.contract.setting.reading import WrongSetting
 from workers.contract.terminal import printable
 from workers.errors import KeyRefused, SettingsError, WorkerError
 
 
 def batch_id(text: str) -> str:
     """The bare id of `batches/<id>` or `<id>`. Raises `click.BadParameter`."""
-    batch = contract.parse_batch_id(text)
+    batch = parse_batch_id(text)
     if batch is None:
         raise click.BadParameter("a batch is batches/<id> or the bare id.", param_hint="BATCH")
     return batch
@@ -26,12 +26,10 @@ def told() -> Iterator[None]:
     """Errors as one sentence on standard error, and the exit code: 2 for a wrong setting or API key, 1 for the rest."""
     try:
         yield
-    except (SettingsError, KeyRefused) as error:
+    except (SettingsError, WrongSetting, KeyRefused) as error:
         fail(str(error), code=2)
     except WorkerError as error:
         fail(str(error))
-    except RedisError as error:
-        fail(f"Redis did not answer as it should ({type(error).__name__}).")
     except OSError as error:
         fail(f"{error.filename or 'a file'}: {error.strerror}.")
 

@@ -1,6 +1,8 @@
 """The workers' connection to Redis."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from redis import Redis
@@ -9,7 +11,7 @@ from redis.exceptions import NoPermissionError, RedisError
 from workers.contract import logs
 from workers.contract.redis_client import open_client
 from workers.contract.redis_words import CLUSTER, in_words, warnings
-from workers.errors import SettingsError
+from workers.errors import SettingsError, Transient
 
 logger = logs.named("workers")
 
@@ -29,6 +31,15 @@ def connect(url: str) -> Redis:
     except RedisError as error:
         raise SettingsError(f"Redis does not answer, {in_words(error)}: check REDIS_URL.") from None
     return connection
+
+
+@contextmanager
+def in_one_sentence() -> Iterator[None]:
+    """Raises `Transient` where Redis fails after it has answered once."""
+    try:
+        yield
+    except RedisError as error:
+        raise Transient(f"Redis did not answer as it should, {in_words(error)}: try again.") from None
 
 
 def wait_for(url: str) -> Redis:

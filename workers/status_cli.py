@@ -15,7 +15,7 @@ from workers.bucket.opening import open_bucket
 from workers.bucket.protocol import Bucket
 from workers.command_line import batch_id, fail, told
 from workers.contract import Queues
-from workers.redis_connection import connect
+from workers.redis_connection import connect, in_one_sentence
 from workers.settings import projects_of, queue_prefix, redis_url, storage_url
 from workers.showing import show_batch, show_overview
 from workers.showing import watch as watching
@@ -36,7 +36,7 @@ def status(batch: str | None, *, as_json: bool, health: bool, watch: bool) -> No
     if health and (batch or as_json or watch):
         raise click.UsageError("--health stands alone.")
     batch = batch_id(batch) if batch else None
-    with told(), closing(connect(redis_url(os.environ))) as connection:
+    with told(), in_one_sentence(), closing(connect(redis_url(os.environ))) as connection:
         known = {
             each.name: (
                 Queues(connection, queue_prefix(each.environment)),

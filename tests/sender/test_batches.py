@@ -3,6 +3,8 @@
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.sender.conftest import Sender
 from tests.support.deployment import result_line
 
@@ -101,3 +103,26 @@ def test_a_batch_without_results_can_be_deleted(sender: Sender) -> None:
 
     assert "it has no results" in sender.run("batches", "delete", batch, "--yes").out
     assert sender.batches() == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["batches", "list"],
+        ["batches", "get", "abc123"],
+        ["batches", "watch", "abc123"],
+        ["batches", "cancel", "abc123"],
+        ["batches", "delete", "abc123"],
+        ["submit", "--model", "gemini-3.5-flash"],
+    ],
+    ids=" ".join,
+)
+def test_a_key_that_is_refused_is_wrong_usage_for_every_command(
+    sender: Sender, requests_file: Path, command: list[str]
+) -> None:
+    files = [requests_file] if command[0] == "submit" else []
+
+    ended = sender.run(*command, *files, code=2, GEMINI_API_KEY="another")
+
+    assert ended.err.startswith("Error: ")
+    assert len(ended.err.splitlines()) == 1
