@@ -12,7 +12,8 @@ from typing import IO, Any
 import msgspec
 
 from sender.examine import Examined, Fault, examine
-from sender.lines import Block, LineTooLong, blocks, deprecated_in, good_lines, numbered
+from sender.expectation import Expected, OutputLimits, config_of, expected
+from sender.lines import Block, LineTooLong, blocks, deprecated_in, generation_of, good_lines, numbered
 from sender.rules import RULES, Level
 from sender.tokens import Tokens
 from workers.results.json_text import is_utf8
@@ -38,7 +39,7 @@ class Report(msgspec.Struct, frozen=True):
     """What `check` says. Of each rule the first findings are named, and all are counted.
 
     `tokens` is an estimate, at four characters each. `fixed` is how many lines were corrected, where
-    that was asked for.
+    that was asked for. `cost` is null without a model, and without the extra `[cost]`.
     """
 
     file: str
@@ -51,6 +52,7 @@ class Report(msgspec.Struct, frozen=True):
     counts: dict[str, int]
     findings: list[Finding]
     fixed: int | None = None
+    cost: Expected | None = None
 
 
 class Findings:
@@ -103,6 +105,7 @@ class Check:
         self.findings = Findings()
         self.requests = self.bytes = 0
         self.tokens = Tokens()
+        self.limits = OutputLimits()
         self._embeddings, self._openai = embeddings, openai
         self._decode = good_lines(embeddings=embeddings).decode_lines
         self._keys = KeyCounter(_KEPT_BYTES)
@@ -132,7 +135,12 @@ class Check:
             self._look(looked_at)
             yield block
 
-    def report(self, path: Path, fixed: int | None = None) -> Report:
+    def cost(self, model: str) -> Expected | None:
+        """What was read so far will cost, if prices are installed."""
+        limits = None if self._embeddings else self.limits
+        return expected(model, self.requests, self.tokens.estimate, limits)
+
+    def report(self, path: Path, fixed: int | None = None, model: str | None = None) -> Report:
         errors, warnings = self.findings.of(Level.ERROR), self.findings.of(Level.WARNING)
         return Report(
             file=str(path),
@@ -145,6 +153,7 @@ class Check:
             counts=dict(self.findings.counts),
             findings=self.findings.first,
             fixed=fixed,
+            cost=self.cost(model) if model else None,
         )
 
     def _beginning(self, block: Block) -> Block | None:
@@ -167,7 +176,9 @@ class Check:
         self._count([line.key for line in lines], lambda at: block.first + at)
         if not self._embeddings:
             for number, line in enumerate(lines, start=block.first):
-                for name in deprecated_in(line):
+                config = generation_of(line)
+                self.limits.add(config)
+                for name in deprecated_in(config):
                     self.findings.note(number, Fault("deprecated", name))
         if self._passed:
             self._passed(block.data)
@@ -187,8 +198,10 @@ class Check:
         numbers: list[int] = []
         for number, line in numbered(block):
             lines = None if self._mend and self._openai else self._good(line)
-            if lines and len(lines) == 1 and (self._embeddings or not deprecated_in(lines[0])):
+            config = generation_of(lines[0]) if lines and not self._embeddings else None
+            if lines and len(lines) == 1 and not deprecated_in(config):
                 keys.append(lines[0].key)
+                self.limits.add(config)
                 if self._passed:
                     self._passed(line + b"\n")
             else:
@@ -197,6 +210,7 @@ class Check:
                 for fault in faults:
                     self.findings.note(number, fault)
                 keys.append(examined.key)
+                self.limits.add(config_of(examined.value))
             numbers.append(number)
         self.tokens.sample(block.data, len(keys))
         self._count(keys, numbers.__getitem__)

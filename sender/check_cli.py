@@ -1,6 +1,7 @@
 """The command `check`."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,9 +23,20 @@ from workers.contract.terminal import printable
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
+def model_name(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """A model's name. Raises `click.BadParameter`."""
+    if value is not None and not re.fullmatch(r"(?:models/)?[A-Za-z0-9._-]{1,128}", value):
+        raise click.BadParameter(f"{value!r} is no model's name, such as gemini-3.5-flash.")
+    return value
+
+
 @click.command(epilog="Example: batch-receiver check requests.jsonl --model gemini-3.5-flash")
 @click.argument("file", type=EXISTING_FILE)
-@click.option("--model", help="The model that the batch is for: a line that names it can be corrected.")
+@click.option(
+    "--model",
+    callback=model_name,
+    help="The model that the batch is for: its price is known then, and a line that names it can be corrected.",
+)
 @click.option("--embeddings", is_flag=True, help="The requests are for embeddings.")
 @click.option(
     "--openai", is_flag=True, help="The lines are the OpenAI layer's: custom_id, method, url, body."
@@ -68,14 +80,14 @@ def _checked(file: Path, model: str | None, *, embeddings: bool, openai: bool, t
             look = Check(embeddings=embeddings, openai=openai)
             for count in check_file(file, look):
                 bar.advance(task, count)
-            return look.report(file)
+            return look.report(file, model=model)
         with written_aside(target) as aside:
             mender = Mender(aside.out, embeddings=embeddings, model=model)
             look = Check(embeddings=embeddings, mend=mender.mend, passed=aside.out.write)
             for count in check_file(file, look):
                 bar.advance(task, count)
             aside.wanted = not look.findings.counts["json-array"]
-        return look.report(file, mender.fixed)
+        return look.report(file, mender.fixed, model)
 
 
 class Mender:
@@ -139,6 +151,8 @@ def told_lines(report: Report, target: Path | None = None) -> Iterator[str]:
         f"{report.file} {verdict}: {report.requests} requests, {report.bytes} bytes, "
         f"about {report.tokens} tokens; {report.errors} errors, {report.warnings} warnings."
     )
+    if report.ok and report.cost:
+        yield report.cost.told()
 
 
 def told_finding(each: Finding) -> str:

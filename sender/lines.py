@@ -113,9 +113,14 @@ _NONE: list[str] = []
 _DEPRECATED_NAMES = frozenset(each for name in DEPRECATED for each in (name, snake(name)))
 
 
-def deprecated_in(line: Any) -> list[str]:
-    """The deprecated fields of a line that `good_lines` gave for text, as they are spelled there."""
-    config = line.request.generationConfig or line.request.generation_config
+def generation_of(line: Any) -> dict[str, Raw] | None:
+    """The generationConfig of a line that `good_lines` gave for text."""
+    config: dict[str, Raw] | None = line.request.generationConfig or line.request.generation_config
+    return config
+
+
+def deprecated_in(config: dict[str, Raw] | None) -> list[str]:
+    """The deprecated fields of a generationConfig, as they are spelled there."""
     if not config or _DEPRECATED_NAMES.isdisjoint(config):
         return _NONE
     return [name for name in config if name in _DEPRECATED_NAMES]

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from sender.check_cli import EXISTING_FILE
+from sender.check_cli import EXISTING_FILE, model_name
 from sender.command_line import INTERRUPTED, said
 from sender.quantities import seconds
 from sender.record import Record, chain
@@ -18,7 +18,7 @@ from sender.resubmission import Chosen, Wanted, choose
 from sender.results import commit_of
 from sender.settings import Settings
 from sender.submission import SETTLE_SECONDS
-from sender.submit_cli import Request, Submitted, model_name, submit_all
+from sender.submit_cli import Checked, Request, Submitted, submit_all
 from sender.watching import watch
 from workers.bucket.protocol import Bucket
 from workers.command_line import batch_id, fail, told
@@ -32,6 +32,7 @@ class Resubmitted(msgspec.Struct, frozen=True):
     requests: int
     exhausted: int
     batches: list[Submitted]
+    checked: list[Checked] = []
 
 
 @click.command(epilog="Example: batch-receiver resubmit batches/abc123 --failed --finish-reason MAX_TOKENS")
@@ -112,7 +113,7 @@ def resubmit(  # noqa: PLR0917 - click passes them by name
                     model=model or _model(bucket, record, identifier),
                     embeddings=embeddings or bool(options and options.embeddings),
                     openai=openai or bool(options and options.openai),
-                    display_name=path.stem,
+                    display_name=path.stem if settings.takes(path.stem) else _name(record, identifier),
                     priority=options.priority if options else None,
                     dynamic=tuple(options.dynamic) if options else (),
                     metadata=options.metadata if options else {},
@@ -125,9 +126,9 @@ def resubmit(  # noqa: PLR0917 - click passes them by name
                     attempt=attempt,
                 )
                 with closing(Gemini(settings.access)) as gemini:
-                    done, refused = submit_all(Remote(gemini), bucket, (path,), request)
+                    done, checked, refused = submit_all(Remote(gemini), bucket, settings, (path,), request)
                     if as_json:
-                        found = Resubmitted(identifier, chosen.requests, chosen.exhausted, done)
+                        found = Resubmitted(identifier, chosen.requests, chosen.exhausted, done, checked)
                         click.echo(msgspec.json.encode(found).decode())
                     _told_exhausted(chosen)
                     if wait:

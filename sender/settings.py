@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Self
 
 from workers.bucket.opening import open_bucket
@@ -12,10 +13,11 @@ from workers.gemini.access import Access, Secret
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`environment` is kept for the cloud's own credential variables."""
+    """`environment` is kept for the cloud's own credential variables, `display_name` is the pattern of the workers."""
 
     access: Access
     storage_url: str
+    display_name: str
     environment: Mapping[str, str] = field(repr=False, hash=False, compare=False)
 
     @classmethod
@@ -25,8 +27,13 @@ class Settings:
         return cls(
             access=Access(base_url, Secret(declared.api_key(environment))),
             storage_url=declared.STORAGE_URL.read(environment),
+            display_name=declared.BATCH_DISPLAY_NAME.read(environment),
             environment=dict(environment),
         )
+
+    def takes(self, display_name: str) -> bool:
+        """Whether the workers process a batch that is called so, and do not leave it alone."""
+        return fnmatchcase(display_name, self.display_name)
 
     def bucket(self) -> Bucket:
         """Raises `SettingsError`, `BucketRefused`."""

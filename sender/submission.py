@@ -111,8 +111,7 @@ class Submission:
 
     def _record(self, again: int) -> Record:
         name = self._name(again)
-        # What tells inline requests in Gemini's list: no file does, so their display name is made our own.
-        display_name = f"{self.display_name}-{name[:8]}" if self.options.inline else self.display_name
+        display_name = batch_name(self.display_name, name if self.options.inline else None)
         return Record(
             state=State.RESERVED,
             file=self.piece.path.name,
@@ -198,6 +197,11 @@ def check_model(remote: Remote, model: str, *, embeddings: bool) -> None:
     else:
         hint = f"it can do {', '.join(methods) or 'nothing'}"
     raise Permanent(f"{model} has no batches of this kind ({method}): {hint}.")
+
+
+def batch_name(name: str, submission: str | None) -> str:
+    """What Gemini calls a batch. By that inline requests are told apart in its list, as no file does it there."""
+    return f"{name}-{submission[:8]}" if submission else name
 
 
 def piece_name(name: str, number: int, of: int) -> str:

@@ -1,7 +1,6 @@
 """The command `submit`."""
 
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -14,14 +13,23 @@ import msgspec
 from rich.progress import Progress
 
 from sender.check import Check
-from sender.check_cli import EXISTING_FILE, told_lines
+from sender.check_cli import EXISTING_FILE, model_name, told_lines
 from sender.command_line import INTERRUPTED, bytes_bar, said
+from sender.expectation import Expected
 from sender.pieces import Piece, prepared, spans
 from sender.quantities import seconds, size
 from sender.record import Options, Record
 from sender.remote import Remote
 from sender.settings import Settings
-from sender.submission import SETTLE_SECONDS, AlreadySubmitted, Said, Submission, check_model, piece_name
+from sender.submission import (
+    SETTLE_SECONDS,
+    AlreadySubmitted,
+    Said,
+    Submission,
+    batch_name,
+    check_model,
+    piece_name,
+)
 from sender.watching import watch
 from workers.bucket.protocol import Bucket
 from workers.command_line import fail, told
@@ -43,17 +51,20 @@ class Submitted(msgspec.Struct, frozen=True):
     new: bool
 
 
+class Checked(msgspec.Struct, frozen=True):
+    """A file before it was submitted: `tokens` is an estimate, `cost` is null without the extra `[cost]`."""
+
+    file: str
+    requests: int
+    tokens: int
+    cost: Expected | None
+
+
 class SubmittedAll(msgspec.Struct, frozen=True):
     """What `submit` says."""
 
     batches: list[Submitted]
-
-
-def model_name(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    """A model's name. Raises `click.BadParameter`."""
-    if value is not None and not re.fullmatch(r"(?:models/)?[A-Za-z0-9._-]{1,128}", value):
-        raise click.BadParameter(f"{value!r} is no model's name, such as gemini-3.5-flash.")
-    return value
+    checked: list[Checked] = []
 
 
 def pair(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -138,9 +149,9 @@ def submit(files: tuple[Path, ...], **given: Any) -> None:
             settings = Settings.load(os.environ)
             bucket = settings.bucket()
             with closing(Gemini(settings.access)) as gemini:
-                done, failed = submit_all(Remote(gemini), bucket, files, request)
+                done, checked, failed = submit_all(Remote(gemini), bucket, settings, files, request)
                 if request.as_json:
-                    click.echo(msgspec.json.encode(SubmittedAll(done)).decode())
+                    click.echo(msgspec.json.encode(SubmittedAll(done, checked)).decode())
                 if request.wait and done:
                     failed |= not watch(gemini, bucket, [each.batch for each in done])
     except KeyboardInterrupt:
@@ -189,18 +200,20 @@ class Request:
 
 
 def submit_all(
-    remote: Remote, bucket: Bucket, files: tuple[Path, ...], request: Request
-) -> tuple[list[Submitted], bool]:
-    """Make each file its batches, one after the other; whether one of them was refused.
+    remote: Remote, bucket: Bucket, settings: Settings, files: tuple[Path, ...], request: Request
+) -> tuple[list[Submitted], list[Checked], bool]:
+    """Make each file its batches, one after the other; and whether one of them was refused.
 
     Raises:
         WorkerError: what can't go on; what was done until then stands in the bucket.
     """
     check_model(remote, request.model, embeddings=request.embeddings)
     done: list[Submitted] = []
+    checked: list[Checked] = []
     refused = False
     for path in files:
-        with bytes_bar() as bar, _checked(path, request, bucket, bar) as pieces:
+        with bytes_bar() as bar, _checked(path, request, settings, bucket, bar) as (pieces, found):
+            checked.append(found)
             of_file = [
                 _submit(_submission(remote, bucket, piece, request, (number, len(pieces))), bar)
                 for number, piece in enumerate(pieces, start=1)
@@ -213,23 +226,44 @@ def submit_all(
             refused = True
             batches = ", ".join(f"batches/{each.batch}" for each in of_file)
             said(f"Error: {path} was submitted already, as {batches}: --again submits it once more.")
-    return done, refused
+    return done, checked, refused
 
 
 @contextmanager
-def _checked(path: Path, request: Request, bucket: Bucket, bar: Progress) -> Iterator[list[Piece]]:
+def _checked(
+    path: Path, request: Request, settings: Settings, bucket: Bucket, bar: Progress
+) -> Iterator[tuple[list[Piece], Checked]]:
     """A file in its pieces, unless something is wrong with it. Raises `OSError`."""
     task = bar.add_task(f"checking {path.name}", total=path.stat().st_size)
     check = Check(embeddings=request.embeddings, openai=request.openai, ignores_case=bucket.ignores_case)
     cuts = list(spans(path, request.split_requests, request.split_bytes))
+    _refuse_other_names(path, request, settings, len(cuts))
     with prepared(path, cuts, check, lambda count: bar.advance(task, count)) as pieces:
         bar.remove_task(task)
-        report = check.report(path)
+        report = check.report(path, model=request.model)
         if not (report.ok or request.no_check):
             for line in told_lines(report):
                 said(line)
             fail(f"{path} is not submitted: correct it, or see `check --fix`.")
-        yield pieces
+        if report.ok and report.warnings:
+            said(f"{path.name} has {report.warnings} warnings: `check` names them.")
+        if report.cost:
+            said(
+                f"{path.name}: {report.requests} requests, about {report.tokens} tokens. {report.cost.told()}"
+            )
+        yield pieces, Checked(path.name, report.requests, report.tokens, report.cost)
+
+
+def _refuse_other_names(path: Path, request: Request, settings: Settings, of: int) -> None:
+    for number in range(1, of + 1):
+        name = piece_name(request.display_name or path.stem, number, of)
+        name = batch_name(name, "0" * 8 if request.inline else None)
+        if not settings.takes(name):
+            fail(
+                f"{path.name} is not submitted: its batch would be called {name}, which BATCH_DISPLAY_NAME"
+                f" ({settings.display_name}) has the workers leave alone; --display-name gives another name.",
+                code=2,
+            )
 
 
 def _submit(submission: Submission, bar: Progress) -> Submitted:

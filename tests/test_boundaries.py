@@ -31,7 +31,10 @@ class Row(NamedTuple):
 
 ALL = "receiver workers sender console emulator bench docs tests"
 SHIPPED = ("receiver", "workers", "sender", "console", "emulator")
-LEAVES = "workers.errors workers.gemini workers.bucket workers.results workers.outside workers.command_line"
+LEAVES = (
+    "workers.errors workers.gemini workers.bucket workers.results workers.outside workers.command_line"
+    " workers.prices"
+)
 CONTRACT = "workers.contract"
 OF_VERIFY = (
     "workers.errors workers.bucket workers.results workers.summary workers.settings workers.command_line"
@@ -55,6 +58,7 @@ ROOMS = {
     "workers.contract.history": Row(CONTRACT, f"{STORE} {HTTP} {SERVER} {TERMINAL} msgspec"),
     "workers.errors": Row("", f"{STORE} {HTTP} {QUEUE} {SERVER} {TERMINAL} {IO}"),
     "workers.command_line": Row(f"workers.errors {CONTRACT}", f"{STORE} {HTTP} {QUEUE} {SERVER} rich"),
+    "workers.prices": Row("", f"{STORE} {HTTP} {QUEUE} {SERVER} {TERMINAL} {IO}"),
     "workers.gemini": Row("workers.errors", f"{STORE} {QUEUE} {SERVER} {TERMINAL} google"),
     "workers.bucket": Row("workers.errors", f"{HTTP} {QUEUE} {SERVER} {TERMINAL} pyarrow"),
     "workers.results": Row("workers.errors", f"{STORE} {HTTP} {QUEUE} {SERVER} {TERMINAL} {IO}"),

@@ -8,7 +8,7 @@ from dataclasses import replace
 from rq import Retry, get_current_job
 from rq.job import Job
 
-from workers import cost, fanout, notices, strangers, turns
+from workers import fanout, notices, prices, strangers, turns
 from workers.bucket.opening import open_bucket
 from workers.chronicle import Kept, count_requests
 from workers.contract import Announced, Announcement, Queues, Trigger, logs, parse_batch_id
@@ -38,7 +38,7 @@ def prepare(settings: Settings) -> Tools:
         SettingsError: a setting asks for what is not there.
     """
     fanout.prepare(settings.outputs)
-    cost.is_there()
+    prices.is_there()
     tools = Tools(
         gemini=Gemini(Access(settings.base_url, settings.api_key)),
         bucket=open_bucket(

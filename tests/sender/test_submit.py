@@ -229,7 +229,7 @@ def test_what_is_certainly_not_created_frees_the_reservation(
 ) -> None:
     sender.gemini.fault("status", ":batchGenerateContent", value=status)
 
-    sender.submit(requests_file, code=1)
+    sender.submit(requests_file, code=2 if status == 401 else 1)
     record = sender.record()
     assert record["state"] == "failed"
     assert str(status) in record["error"]
@@ -288,7 +288,7 @@ def test_no_key_is_in_the_bucket(sender: Sender, requests_file: Path) -> None:
 def test_a_refused_key_is_not_taken_for_a_file_that_is_gone(sender: Sender, requests_file: Path) -> None:
     sender.gemini.fault("status", "GET /v1beta/files/", times=1, text="leaked")
 
-    assert "refused the API key" in sender.submit(requests_file, code=1).err
+    assert "refused the API key" in sender.submit(requests_file, code=2).err
 
     sender.submit(requests_file)
     assert len(sender.batches()) == len(sender.files()) == 1
@@ -327,3 +327,26 @@ def test_each_of_several_projects_has_its_own_records(
 def test_it_needs_a_bucket_and_a_key(sender: Sender, requests_file: Path) -> None:
     assert "STORAGE_URL is not set" in sender.submit(requests_file, code=2, STORAGE_URL="").err
     assert "GEMINI_API_KEY is not set" in sender.submit(requests_file, code=2, GEMINI_API_KEY="").err
+
+
+@pytest.mark.parametrize("options", [[], ["--inline"], ["--split-requests", "2"]], ids=" ".join)
+def test_a_name_that_the_workers_leave_alone_is_refused_before_anything_is_sent(
+    sender: Sender, requests_file: Path, options: list[str]
+) -> None:
+    refused = sender.submit(requests_file, *options, code=2, BATCH_DISPLAY_NAME="search-*")
+
+    assert "which BATCH_DISPLAY_NAME (search-*) has the workers leave alone; --display-name" in refused.err
+    assert len(refused.err.splitlines()) == 1
+    assert sender.gemini.requests("/upload/") == sender.records() == sender.batches() == []
+
+    sender.submit(requests_file, *options, "--display-name", "search-1", BATCH_DISPLAY_NAME="search-*")
+    assert all(each["displayName"].startswith("search-1") for each in sender.batches())
+
+
+def test_warnings_do_not_hold_a_file_back_and_are_not_hushed_up(sender: Sender, tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "r.jsonl", [{**request_line("a"), "colour": "red"}])
+
+    ended = sender.submit(path)
+
+    assert "r.jsonl has 1 warnings: `check` names them.\n" in ended.err
+    assert len(sender.batches()) == 1

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.deployment import Deployment, result_line
 from tests.support.processes import ROOT
-from workers import cost
+from workers import prices
 from workers.cost import estimate
 from workers.results.result import parse, render
 from workers.results.tally import Tally, tally_of
@@ -119,11 +119,11 @@ def test_bills_of_parts_add_up_to_that_of_the_whole() -> None:
 
 def test_without_the_extra_there_is_no_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "genai_prices", None)
-    cost.is_there.cache_clear()
+    prices.is_there.cache_clear()
     try:
         assert estimate({"gemini-2.5-flash|0": USAGE}, None, WHEN) is None
     finally:
-        cost.is_there.cache_clear()
+        prices.is_there.cache_clear()
 
 
 def test_a_worker_loads_the_prices_only_when_it_begins() -> None:

@@ -147,7 +147,7 @@ OUTPUTS = Setting(
 )
 BATCH_DISPLAY_NAME = Setting(
     name="BATCH_DISPLAY_NAME",
-    used_by=("work", "process", "reconcile"),
+    used_by=("work", "process", "reconcile", "submit", "resubmit"),
     kind=kinds.text(),
     default="*",
     about="A pattern (`*` and `?`): batches with another display name are left alone",
