@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 from starlette.requests import Request
@@ -194,14 +195,16 @@ def batch_routes(batches: Batches, faults: Faults) -> list[Route]:
 
     async def list_(request: Request) -> Response:
         query = request.query_params
+        subject = f"{request.method} {request.url.path}"
+        late = faults.take("late_listed", subject)
+        newest = wire.now() - timedelta(seconds=late.value if late else 0)
         page, token = wire.page(
-            batches,
+            [batch for batch in batches if late is None or batch.created <= newest],
             lambda batch: [wire.timestamp(batch.created), batch.order],
             size=wire.field(query, "pageSize"),
             token=wire.field(query, "pageToken"),
             default=_PAGE_SIZE,
         )
-        subject = f"{request.method} {request.url.path}"
         top = faults.take("top_level", subject) is not None
         # The list shows no results; where a result file is named, it is.
         shown = (

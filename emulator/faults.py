@@ -25,6 +25,7 @@ KINDS = {
     "short": "end a download `value` bytes early, without a length and as if that were all",
     "gzip": "compress a download although nobody asked; without saying so where `value` is 1",
     "late_output": "show a batch as it is but without its output",
+    "late_listed": "leave batches out of the list for `value` seconds after their creation",
     "top_level": "show batches with their fields at the top, and not as operations",
     "state": "show a batch in the state `text`, such as `PAUSED`, whatever its own is",
     "duplicate": "send a delivery `value` times more than asked for, under the same id",

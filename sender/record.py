@@ -54,8 +54,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a submission.
 
     `again` counts the times that the same was submitted on purpose, from 0. `upload` is the address of an upload that
-    has not ended, `upload_file` and `uploaded_at` the file that it becomes. `creating_at` stands while the outcome of a
-    creation is not known. Times are RFC 3339, but for seconds since 1970 in `creating_at` and `uploaded_at`.
+    has not ended, `upload_file` and `uploaded_at` the file that it becomes. `creating_at` stands while the outcome of
+    a creation is not known, and `doubts` says of how many. Times are RFC 3339, but for seconds since 1970 in
+    `creating_at` and `uploaded_at`.
     """
 
     schema: int = 1
@@ -76,6 +77,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     uploads: int = 0
     uploaded_at: float | None = None
     creating_at: float | None = None
+    doubts: int = 0
     batch: str | None = None
     error: str | None = None
     has_requests: bool = False

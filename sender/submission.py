@@ -84,7 +84,9 @@ class Submission:
                 self.said.waits(f"{self.piece.path.name} {what}; next try in {min(seconds, left):.0f} s.")
                 time.sleep(min(seconds, left))
 
-            creation = Creation(self.remote, held, self.piece, settle=self.settle, wait=wait)
+            creation = Creation(
+                self.remote, held, self.piece, settle=self.settle, wait=wait, says=self.said.waits
+            )
             return self._attach(held, creation.run())
         except (WorkerError, OSError, KeyboardInterrupt):
             _let_go(held)
@@ -142,7 +144,9 @@ class Submission:
         Upload(self.remote, held, self.piece, self.said.arrived).run()
 
     def _attach(self, held: Held, batch: str) -> Record:
-        record = held.change(state=State.CREATED, batch=batch, creating_at=None, upload=None, holder=None)
+        record = held.change(
+            state=State.CREATED, batch=batch, creating_at=None, doubts=0, upload=None, holder=None
+        )
         self._repair(held.name, record)
         return record
 
