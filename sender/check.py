@@ -13,7 +13,7 @@ import msgspec
 
 from sender.examine import Examined, Fault, examine
 from sender.expectation import Expected, OutputLimits, config_of, expected
-from sender.lines import Block, LineTooLong, blocks, deprecated_in, generation_of, good_lines, numbered
+from sender.lines import Block, Configs, LineTooLong, blocks, deprecated_in, good_lines, numbered
 from sender.rules import RULES, Level
 from sender.tokens import Tokens
 from workers.results.json_text import is_utf8
@@ -108,6 +108,7 @@ class Check:
         self.limits = OutputLimits()
         self._embeddings, self._openai = embeddings, openai
         self._decode = good_lines(embeddings=embeddings).decode_lines
+        self._configs = Configs()
         self._keys = KeyCounter(_KEPT_BYTES)
         self._ignores_case = ignores_case
         self._mend = mend
@@ -168,40 +169,47 @@ class Check:
         return block
 
     def _look(self, block: Block) -> None:
-        lines = self._good(block.data)
-        if lines is None or len(lines) != block.lines:
+        lines, configs = self._good(block.data)
+        if len(lines) != block.lines:
             self._one_by_one(block)
             return
         self.tokens.sample(block.data, len(lines))
         self._count([line.key for line in lines], lambda at: block.first + at)
-        if not self._embeddings:
-            for number, line in enumerate(lines, start=block.first):
-                config = generation_of(line)
-                self.limits.add(config)
-                for name in deprecated_in(config):
-                    self.findings.note(number, Fault("deprecated", name))
+        self._limit(configs)
+        deprecated = {
+            each: names for each in set(configs) if (names := deprecated_in(self._configs.decoded(each)))
+        }
+        for number, config in enumerate(configs if deprecated else (), start=block.first):
+            for name in deprecated.get(config, ()):
+                self.findings.note(number, Fault("deprecated", name))
         if self._passed:
             self._passed(block.data)
 
-    def _good(self, data: bytes) -> list[Any] | None:
-        """The requests in a block, if nothing is wrong with any of them."""
+    def _good(self, data: bytes) -> tuple[list[Any], list[bytes]]:
+        """The requests in a block and, of those for text, their generationConfigs; none if one of them is not good."""
         if self._openai or not is_utf8(data):
-            return None
+            return [], []
         try:
             lines: list[Any] = self._decode(data)
+            configs = [] if self._embeddings else list(map(self._configs.of, lines))
+            for config in set(configs):
+                self._configs.decoded(config)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-            return None
-        return lines
+            return [], []
+        return lines, configs
+
+    def _limit(self, configs: list[bytes]) -> None:
+        for config, times in Counter(configs).items():
+            self.limits.add(self._configs.decoded(config), times)
 
     def _one_by_one(self, block: Block) -> None:
         keys: list[str | None] = []
         numbers: list[int] = []
         for number, line in numbered(block):
-            lines = None if self._mend and self._openai else self._good(line)
-            config = generation_of(lines[0]) if lines and not self._embeddings else None
-            if lines and len(lines) == 1 and not deprecated_in(config):
+            lines, configs = self._good(line)
+            if len(lines) == 1 and not any(deprecated_in(self._configs.decoded(each)) for each in configs):
                 keys.append(lines[0].key)
-                self.limits.add(config)
+                self._limit(configs)
                 if self._passed:
                     self._passed(line + b"\n")
             else:

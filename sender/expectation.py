@@ -58,13 +58,13 @@ class OutputLimits:
     def __init__(self) -> None:
         self.tokens = self.unlimited = 0
 
-    def add(self, config: Mapping[str, Any] | None) -> None:
-        """Of one request; values are as they were decoded, or still JSON."""
+    def add(self, config: Mapping[str, Any] | None, times: int = 1) -> None:
+        """Of so many requests; values are as they were decoded, or still JSON."""
         limit = _number(config, _LIMITS) if config else None
         if config is None or limit is None:
-            self.unlimited += 1
+            self.unlimited += times
         else:
-            self.tokens += limit * (_number(config, _CANDIDATES) or 1)
+            self.tokens += limit * (_number(config, _CANDIDATES) or 1) * times
 
 
 def config_of(line: Any) -> Mapping[str, Any] | None:

@@ -84,14 +84,12 @@ class _Content(Struct, forbid_unknown_fields=True, gc=False):
 
 
 _GENERATION_NAMES = tuple(dict.fromkeys(each for name in GENERATION_FIELDS for each in (name, snake(name))))
-# Of a dict only what is there is made; a struct would have a place for each of thirty fields.
 _GENERATION = dict[Literal[_GENERATION_NAMES], Raw]  # type: ignore[valid-type]
 _REQUEST = _struct(
     "_Request",
     Place.REQUEST,
     {
         "contents": Annotated[list[_Content], msgspec.Meta(min_length=1)],
-        "generationConfig": _GENERATION,
         "systemInstruction": dict[str, Raw],
     },
     required="contents",
@@ -102,25 +100,38 @@ _EMBED = _struct("_Embed", Place.EMBED, {"content": _Content}, required="content
 def good_lines(*, embeddings: bool) -> msgspec.json.Decoder[Any]:
     """A decoder that takes lines with nothing wrong in them, at a gigabyte a second, and refuses most others.
 
-    It passes what is deprecated, and what stands in a field that is known.
+    It passes what is deprecated, and what stands in a field that is known; `Configs` looks into generationConfigs.
     """
     request = _EMBED if embeddings else _REQUEST
     fields = [("key", Annotated[str, msgspec.Meta(min_length=1)]), ("request", request)]
     return msgspec.json.Decoder(msgspec.defstruct("_Line", fields, forbid_unknown_fields=True, gc=False))
 
 
-_NONE: list[str] = []
 _DEPRECATED_NAMES = frozenset(each for name in DEPRECATED for each in (name, snake(name)))
+_MOST_CONFIGS = 1 << 12
 
 
-def generation_of(line: Any) -> dict[str, Raw] | None:
-    """The generationConfig of a line that `good_lines` gave for text."""
-    config: dict[str, Raw] | None = line.request.generationConfig or line.request.generation_config
-    return config
+class Configs:
+    """The generationConfigs of lines that `good_lines` gave for text. Most are alike: each is looked at once."""
+
+    def __init__(self) -> None:
+        self._decode = msgspec.json.Decoder(_GENERATION).decode
+        self._known: dict[bytes, dict[str, Raw] | None] = {b"": None}
+
+    def of(self, line: Any) -> bytes:
+        """As it came; empty where there is none."""
+        request = line.request
+        return bytes(request.generationConfig or request.generation_config or b"")
+
+    def decoded(self, config: bytes) -> dict[str, Raw] | None:
+        """Raises `msgspec.MsgspecError` for what may not stand there."""
+        if config not in self._known:
+            if len(self._known) > _MOST_CONFIGS:
+                self._known = {b"": None}
+            self._known[config] = self._decode(config)
+        return self._known[config]
 
 
 def deprecated_in(config: dict[str, Raw] | None) -> list[str]:
     """The deprecated fields of a generationConfig, as they are spelled there."""
-    if not config or _DEPRECATED_NAMES.isdisjoint(config):
-        return _NONE
-    return [name for name in config if name in _DEPRECATED_NAMES]
+    return [name for name in config or () if name in _DEPRECATED_NAMES]
