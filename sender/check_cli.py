@@ -14,7 +14,7 @@ import msgspec
 
 from sender.check import Check, Finding, Report, check_file
 from sender.command_line import bytes_bar
-from sender.examine import Examined, Fault
+from sender.examine import Examined, Fault, examine
 from sender.fix import fix
 from sender.rules import RULES
 from workers.command_line import told
@@ -107,6 +107,7 @@ class Mender:
         if len(left) < len(examined.faults):
             self.fixed += 1
             line = msgspec.json.encode(examined.value)
+            left = examine(line, embeddings=self._embeddings).faults
         self._out.write(line.rstrip(b"\r") + b"\n")
         return left
 

@@ -1,5 +1,6 @@
 """One line of a request file held against the rules: what is wrong with it, each with the rule that says so. Pure."""
 
+import string
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -11,7 +12,8 @@ from workers.results.json_text import is_too_deep, is_utf8
 _ROLES = {"user", "model", "function"}
 _CHAT_URL, _EMBEDDINGS_URL = "/v1/chat/completions", "/v1/embeddings"
 _DEPRECATED = {plain(name) for name in DEPRECATED}
-_MESSAGES_FIELDS = {"messages", "input", "model"}
+# In both alphabets, as protobuf's JSON takes them.
+_BASE64 = (string.ascii_letters + string.digits + "+/-_=").encode()
 
 
 class Fault(NamedTuple):
@@ -55,12 +57,12 @@ def _key(value: dict[str, Any], name: str) -> Iterator[Fault]:
     key = value.get(name)
     if name not in value:
         instead = any(plain(each) in {"customid", "metadata"} for each in value)
-        if not instead:
-            yield Fault("no-key")
+        if not instead or name == "custom_id":
+            yield Fault("no-key", name)
     elif not isinstance(key, str):
-        yield Fault("key-not-a-string")
+        yield Fault("key-not-a-string", name)
     elif not key:
-        yield Fault("key-empty")
+        yield Fault("key-empty", name)
 
 
 def _line(value: dict[str, Any], embeddings: bool) -> Iterator[Fault]:
@@ -91,9 +93,17 @@ def _generate(request: dict[str, Any]) -> Iterator[Fault]:
     else:
         yield from _contents(contents, "contents")
     for name, inner in request.items():
-        if plain(name) == "systeminstruction" and isinstance(inner, str):
-            yield Fault("system-instruction-text", name)
-        if plain(name) == "generationconfig" and isinstance(inner, dict):
+        if inner is None:
+            continue
+        if plain(name) == "systeminstruction":
+            if isinstance(inner, str):
+                yield Fault("system-instruction-text", name)
+            elif not _is_content(inner):
+                yield Fault("system-instruction-wrong", name)
+        if plain(name) == "generationconfig":
+            if not isinstance(inner, dict):
+                yield Fault("generation-config-wrong", name)
+                continue
             yield from _fields(inner, Place.GENERATION, name)
             yield from (Fault("deprecated", each, name) for each in inner if plain(each) in _DEPRECATED)
 
@@ -111,14 +121,38 @@ def _contents(value: Any, field: str) -> Iterator[Fault]:
     if isinstance(value, str):
         yield Fault("contents-text", field)
         return
-    contents = value if isinstance(value, list) else [value]
-    if any(not isinstance(each, dict) or not isinstance(each.get("parts"), list | dict) for each in contents):
-        yield Fault("contents-wrong", field)
+    contents = value if isinstance(value, list) and field == "contents" else [value]
+    if not all(map(_is_content, contents)):
+        yield Fault("content-wrong" if field == "content" else "contents-wrong", field)
         return
     for each in contents:
         yield from _fields(each, Place.CONTENT, field)
-        if "role" in each and each["role"] not in _ROLES:
-            yield Fault("role", str(each["role"]), field)
+        yield from _parts(each["parts"])
+        role = each.get("role")
+        if role is not None and not (isinstance(role, str) and role in _ROLES):
+            yield Fault("role", str(role), field)
+
+
+def _is_content(value: Any) -> bool:
+    parts = value.get("parts") if isinstance(value, dict) else None
+    return isinstance(parts, dict) or (
+        isinstance(parts, list) and all(isinstance(each, dict) for each in parts)
+    )
+
+
+def _parts(value: Any) -> Iterator[Fault]:
+    for part in value if isinstance(value, list) else [value]:
+        for name, inner in part.items():
+            if plain(name) == "inlinedata" and inner is not None and not _is_blob(inner):
+                yield Fault("inline-data", name)
+
+
+def _is_blob(value: Any) -> bool:
+    fields = {plain(name): each for name, each in value.items()} if isinstance(value, dict) else {}
+    kind, data = fields.get("mimetype"), fields.get("data")
+    if not (isinstance(kind, str) and "/" in kind and isinstance(data, str) and data):
+        return False
+    return not data.encode(errors="replace").translate(None, _BASE64)
 
 
 def _fields(value: dict[str, Any], place: Place, where: str = "") -> Iterator[Fault]:
@@ -133,6 +167,7 @@ def _openai_line(value: dict[str, Any], embeddings: bool) -> Iterator[Fault]:
         yield Fault("native-line")
         return
     yield from _key(value, "custom_id")
+    yield from _fields(value, Place.OPENAI_LINE)
     body = value.get("body")
     if not isinstance(body, dict):
         yield Fault("no-body")
@@ -142,5 +177,9 @@ def _openai_line(value: dict[str, Any], embeddings: bool) -> Iterator[Fault]:
     if embeddings:
         if "input" not in body:
             yield Fault("no-input")
-    elif not isinstance(body.get("messages"), list) or not body["messages"]:
+        return
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
         yield Fault("no-messages")
+    elif not all(isinstance(each, dict) and isinstance(each.get("role"), str) for each in messages):
+        yield Fault("messages-wrong")

@@ -40,7 +40,13 @@ def fix(line: Object, faults: list[Fault], *, embeddings: bool, model: str | Non
 def _fix(line: Object, fault: Fault, embeddings: bool, model: str | None) -> bool:
     if fault.rule == "model":
         return _drop_model(line, fault, model)
-    if embeddings and fault.rule not in {"custom-id", "key-in-metadata", "contents-text", "embed-contents"}:
+    if embeddings and fault.rule not in {
+        "custom-id",
+        "key-in-metadata",
+        "contents-text",
+        "embed-contents",
+        "content-wrong",
+    }:
         return False
     mend = _MENDS.get(fault.rule)
     return mend is not None and mend(line, fault)
@@ -168,6 +174,16 @@ def _embed_contents(line: Object, fault: Fault) -> bool:
     return True
 
 
+def _content_wrong(line: Object, fault: Fault) -> bool:
+    """A list of one is what it holds."""
+    value = line["request"][fault.field]
+    one = value[0] if isinstance(value, list) and len(value) == 1 else None
+    if not isinstance(one, dict) or not isinstance(one.get("parts"), list | dict):
+        return False
+    line["request"][fault.field] = one
+    return True
+
+
 def _drop_model(line: Object, fault: Fault, model: str | None) -> bool:
     """A model is left out only where it is the batch's."""
     for holder in (line, line.get("request"), _generation(line)):
@@ -193,6 +209,7 @@ _MENDS: dict[str, Callable[[Object, Fault], bool]] = {
     "json-schema": _json_schema,
     "contents-text": _contents_text,
     "embed-contents": _embed_contents,
+    "content-wrong": _content_wrong,
 }
 
 

@@ -78,9 +78,20 @@ def _struct(name: str, place: Place, types: dict[str, Any], required: str = "") 
     return msgspec.defstruct(name, [*asked, *fields], forbid_unknown_fields=True, gc=False)
 
 
+class _Part(Struct, gc=False):
+    """Media want a second look."""
+
+    inlineData: None = None  # noqa: N815 - as Gemini spells it
+    inline_data: None = None
+
+
 class _Content(Struct, forbid_unknown_fields=True, gc=False):
-    parts: list[Raw]
+    parts: list[_Part]
     role: Literal["user", "model", "function"] = "user"
+
+
+class _Instruction(Struct, gc=False):
+    parts: list[_Part]
 
 
 _GENERATION_NAMES = tuple(dict.fromkeys(each for name in GENERATION_FIELDS for each in (name, snake(name))))
@@ -90,7 +101,7 @@ _REQUEST = _struct(
     Place.REQUEST,
     {
         "contents": Annotated[list[_Content], msgspec.Meta(min_length=1)],
-        "systemInstruction": dict[str, Raw],
+        "systemInstruction": _Instruction,
     },
     required="contents",
 )

@@ -60,12 +60,12 @@ RULES: dict[str, Rule] = {
     ),
     "no-key": Rule(
         _ERROR,
-        "the line has no key, and answers come in any order",
-        '"key": "…" beside "request"',
+        'the line has no "{field}", and answers come in any order',
+        '"{field}": "…", another one in each line',
         "python-genai #1909, js-genai #1207",
     ),
-    "key-not-a-string": Rule(_ERROR, "the key is no string", '"key": "…"', _GUIDE),
-    "key-empty": Rule(_ERROR, "the key is empty", '"key": "…", another one in each line', _GUIDE),
+    "key-not-a-string": Rule(_ERROR, '"{field}" is no string', '"{field}": "…"', _GUIDE),
+    "key-empty": Rule(_ERROR, '"{field}" is empty', '"{field}": "…", another one in each line', _GUIDE),
     "key-repeated": Rule(
         _ERROR,
         "the key stands in an earlier line already",
@@ -122,6 +122,13 @@ RULES: dict[str, Rule] = {
         '"systemInstruction": {"parts": [{"text": "…"}]}',
         _GENERATE,
     ),
+    "system-instruction-wrong": Rule(
+        _ERROR,
+        '"{field}" is no object with parts',
+        '"systemInstruction": {"parts": [{"text": "…"}]}',
+        _GENERATE,
+    ),
+    "generation-config-wrong": Rule(_ERROR, '"{field}" is no object', '"generationConfig": {…}', _GENERATE),
     "cached-content": Rule(
         _ERROR,
         '"{field}" stands in the wrong place',
@@ -149,6 +156,18 @@ RULES: dict[str, Rule] = {
     ),
     "contents-wrong": Rule(
         _ERROR, '"{field}" is no list of objects with parts', '[{"parts": [{"text": "…"}]}]', _GENERATE
+    ),
+    "content-wrong": Rule(
+        _ERROR,
+        '"{field}" is no object with parts',
+        '"content": {"parts": [{"text": "…"}]}',
+        "API reference, EmbedContentRequest",
+    ),
+    "inline-data": Rule(
+        _ERROR,
+        '"{field}" lacks its mimeType, or its data is no base64',
+        '"inlineData": {"mimeType": "image/png", "data": "…"}, without data: or a line break',
+        "API reference, Blob",
     ),
     "role": Rule(
         _ERROR, 'the role "{field}" is none of Gemini\'s', '"user" or "model"', "API reference, Content"
@@ -198,6 +217,12 @@ RULES: dict[str, Rule] = {
         "OpenAI compatibility",
     ),
     "no-messages": Rule(_ERROR, 'the body has no "messages"', '"messages": […]', "OpenAI, Chat completions"),
+    "messages-wrong": Rule(
+        _ERROR,
+        "a message is no object with a role",
+        '"messages": [{"role": "user", "content": "…"}]',
+        "OpenAI, Chat completions",
+    ),
     "no-input": Rule(_ERROR, 'the body has no "input"', '"input": "…"', "OpenAI, Embeddings"),
 }
 

@@ -19,13 +19,13 @@ PARTS = st.sampled_from(
 NAMES = st.sampled_from(
     ["contents", "content", "generationConfig", "generation_config", "tools", "colour", "model"]
 )
-CONFIGS = st.dictionaries(
+CONFIGS: st.SearchStrategy[Any] = st.dictionaries(
     st.sampled_from(["temperature", "top_p", "maxOutputTokens", "seed", "colour", "tools", "candidateCount"]),
     st.sampled_from([1, 2.5, "3", None, []]),
     max_size=3,
 )
 CONTENT: st.SearchStrategy[Any] = st.fixed_dictionaries(
-    {}, optional={"parts": PARTS, "role": st.sampled_from(["user", "model", "assistant", 3, None])}
+    {}, optional={"parts": PARTS, "role": st.sampled_from(["user", "model", "assistant", 3, [], None])}
 )
 REQUESTS = st.one_of(
     st.fixed_dictionaries(

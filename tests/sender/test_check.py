@@ -95,6 +95,13 @@ MISTAKES: list[tuple[str, Any, Any]] = [
     ("not-embeddings", {"key": "w", "request": {"content": CONTENTS[0]}}, None),
     ("deprecated", {"key": "x", "request": asking(generationConfig={"temperature": 0.7})}, None),
     ("unknown", {"key": "y", "request": asking(colour="red")}, None),
+    ("system-instruction-wrong", {"key": "z", "request": asking(systemInstruction={"text": "Purr."})}, None),
+    ("generation-config-wrong", {"key": "0", "request": asking(generation_config="warm")}, None),
+    (
+        "inline-data",
+        {"key": "1", "request": {"contents": [{"parts": [{"inlineData": {"data": "AA=="}}]}]}},
+        None,
+    ),
 ]
 EMBEDDING = {"parts": [{"text": "Explain GenAI"}]}
 OF_EMBEDDINGS: list[tuple[str, Any, Any]] = [
@@ -105,6 +112,11 @@ OF_EMBEDDINGS: list[tuple[str, Any, Any]] = [
         {"key": "b", "request": {"content": EMBEDDING}},
     ),
     ("embed-generation", {"key": "c", "request": {"content": EMBEDDING, "generationConfig": {}}}, None),
+    (
+        "content-wrong",
+        {"key": "d", "request": {"content": [EMBEDDING]}},
+        {"key": "d", "request": {"content": EMBEDDING}},
+    ),
 ]
 MESSAGES = [{"role": "user", "content": "Hello?"}]
 OF_OPENAI: list[tuple[str, Any, Any]] = [
@@ -118,6 +130,7 @@ OF_OPENAI: list[tuple[str, Any, Any]] = [
     ("openai-url", {"custom_id": "c", "url": "/v1/responses", "body": {"messages": MESSAGES}}, None),
     ("no-messages", {"custom_id": "d", "body": {"model": "gemini-3.5-flash"}}, None),
     ("key-repeated", {"custom_id": "a", "body": {"messages": MESSAGES}}, None),
+    ("messages-wrong", {"custom_id": "e", "body": {"messages": ["Hello?"]}}, None),
 ]
 OPENAI_EMBEDDINGS: list[tuple[str, Any, Any]] = [
     ("", {"custom_id": "a", "body": {"input": "Hello?"}}, None),
