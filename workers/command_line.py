@@ -30,6 +30,8 @@ def told() -> Iterator[None]:
         fail(str(error), code=2)
     except WorkerError as error:
         fail(str(error))
+    except BrokenPipeError:
+        raise  # Nobody reads on, as with `| head`: click ends the command without a word.
     except OSError as error:
         fail(f"{error.filename or 'a file'}: {error.strerror}.")
 

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from tests.sender.conftest import Sender, request_line, write_lines
 from tests.support.deployment import result_line
+from tests.support.processes import ROOT
 
 KEYS = ["one", "two", "three", "four", "five"]
 
@@ -237,3 +240,15 @@ def test_pieces_of_a_split_file_are_one_table(sender: Sender, path: Path) -> Non
 def test_what_is_no_column_is_wrong_usage(sender: Sender) -> None:
     assert "colour is no column" in sender.run("export", "abc", "--columns", "key,colour", code=2).err
     assert "not in the bucket yet" in sender.run("export", "abc", code=1).err
+
+
+def test_who_reads_only_the_beginning_is_not_told_of_an_error(sender: Sender, path: Path) -> None:
+    batch = made(sender, path)
+    command = [sys.executable, "-m", "receiver.cli", "export", batch]
+    with subprocess.Popen(
+        command, env={"PYTHONPATH": str(ROOT), **sender.env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
