@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: all install demo test test-slow test-exhaustive test-deploy try-bucket lint docs screenshots fuzz crash chaos bench bench-growth release clean
+.PHONY: all install demo test test-slow test-exhaustive test-deploy try-bucket lint docs site screenshots fuzz crash chaos bench bench-growth release clean
 
 all: lint test  ## what a change must pass
 
@@ -41,6 +41,9 @@ lint: install  ## style, formatting, types, and documentation that says what the
 docs: install  ## the parts of the documentation that come from the code
 	$(BIN)/python -m docs.generate
 	$(BIN)/python -m docs.json_schemas
+
+site: install  ## the documentation as a site, in .cache/site; a broken link ends it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 screenshots: install  ## the pictures of the README, taken anew; needs Chromium
 	$(BIN)/python -m tests.console.screenshots docs/images

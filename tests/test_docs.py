@@ -127,3 +127,42 @@ def test_every_option_of_every_command_is_in_the_reference() -> None:
         for option in (option for parameter in command.params for option in parameter.opts):
             if option.startswith("--"):
                 assert option in section, (name, option)
+
+
+def _anchors(path: Path) -> set[str]:
+    """As GitHub makes them of titles."""
+    titles = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize(
+    "document", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+)
+def test_every_section_that_a_document_links_to_exists(document: str) -> None:
+    path = ROOT / document
+    for target, anchor in re.findall(r"\]\((?!https?://)([^)#]*)#([^)]+)\)", path.read_text()):
+        assert anchor in _anchors(path.parent / target if target else path), f"{target}#{anchor}"
+
+
+def test_what_a_newcomer_asks_is_answered_within_two_clicks() -> None:
+    """The first is the README; the second a page of its table, or a command's help."""
+    rows = [line.split("|")[1:-1] for line in _section("Where is the answer?").splitlines() if "?" in line]
+
+    assert len(rows) >= 10
+    for question, answer in rows:
+        commands = [words.split() for words in re.findall(r"`batch-receiver ([^`]*)`", answer)]
+        assert re.search(r"\]\([^)]+\)", answer) or commands, question
+        assert all(words[0] in COMMANDS for words in commands), question
+
+
+def test_every_page_is_linked_from_the_readme_or_from_a_page_that_is() -> None:
+    seen, waiting = set[Path](), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        seen.add(page)
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+\.md)", page.read_text()):
+            found = (page.parent / target).resolve()
+            if found not in seen and found.exists():
+                waiting.append(found)
+
+    assert set((ROOT / "docs").glob("*.md")) - seen == set()
