@@ -144,7 +144,8 @@ class World:
     def beside(self, commands: tuple[str, ...]) -> Iterator[None]:
         for command in commands:
             port = ["--port", "0"] if command == "console" else []
-            process = self._start(command, *port, env=self.env)
+            # What is submitted here is announced by nobody.
+            process = self._start(command, *port, env={**self.env, "RECONCILE_INTERVAL_SECONDS": "1"})
             if command == "console":
                 self.console = process.wait_for_output(r"listening on http://(\S+)")[1].rstrip("/.")
         yield
