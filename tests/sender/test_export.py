@@ -252,3 +252,11 @@ def test_who_reads_only_the_beginning_is_not_told_of_an_error(sender: Sender, pa
         assert process.stderr
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+def test_what_is_submitted_again_is_called_so_that_the_workers_take_it(sender: Sender, path: Path) -> None:
+    first = answered(sender, path, [result_line("one")], "--keep-input")
+
+    sender.run("resubmit", first, BATCH_DISPLAY_NAME="requests")
+
+    assert sender.batches()[0]["displayName"] == "requests"

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from threading import Thread, Timer
+from typing import Any
 
 import pytest
 
@@ -13,28 +15,28 @@ from sender.record import Options, Record
 from sender.remote import Remote
 from sender.submission import Said, Submission
 from tests.sender.conftest import MODEL, Sender, request_line, write_lines
+from workers.errors import GeminiUnavailable
 from workers.gemini.access import Access, Secret
 from workers.gemini.client import Gemini
-from workers.gemini.http import Limits
 
 SETTLE = 2.0
 
 
 @contextmanager
-def submission(sender: Sender, path: Path, *, inline: bool, read: float = 60.0) -> Iterator[Submission]:
+def submission(sender: Sender, path: Path, *, inline: bool) -> Iterator[Submission]:
     access = Access(sender.gemini.url, Secret(sender.gemini.api_key))
     with (
-        closing(Gemini(access, Limits(read=read))) as gemini,
+        closing(Gemini(access)) as gemini,
         prepared(path, [Span(0, path.stat().st_size)], Check(), lambda _: None) as (piece,),
     ):
         options = Options(model=MODEL, inline=inline)
         yield Submission(Remote(gemini), sender.bucket, piece, options, path.stem, settle=SETTLE)
 
 
-def submitted(sender: Sender, path: Path, *, inline: bool, read: float = 60.0) -> tuple[Record, list[str]]:
+def submitted(sender: Sender, path: Path, *, inline: bool) -> tuple[Record, list[str]]:
     """What became of it, and what was said."""
     said: list[str] = []
-    with submission(sender, path, inline=inline, read=read) as each:
+    with submission(sender, path, inline=inline) as each:
         each.said = Said(waits=said.append)
         return each.run(), said
 
@@ -69,17 +71,37 @@ def test_a_batch_that_the_list_shows_late_is_the_only_one(
     one_batch(sender, record)
 
 
+class OnItsWay(Remote):
+    """The first creation is on its way for so many seconds after its connection broke."""
+
+    def __init__(self, gemini: Gemini, seconds: float) -> None:
+        super().__init__(gemini)
+        self.seconds = seconds
+        self.late: list[Thread] = []
+
+    def create(self, model: str, job: dict[str, Any] | bytes, *, embeddings: bool) -> str:
+        if self.late:
+            return super().create(model, job, embeddings=embeddings)
+        self.late.append(
+            Timer(self.seconds, lambda: super(OnItsWay, self).create(model, job, embeddings=embeddings))
+        )
+        self.late[0].start()
+        raise GeminiUnavailable("The connection broke.")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("inline", [False, True], ids=["file", "inline"])
-@pytest.mark.parametrize("taken_up", [0.5, 1.5, 2.5, 3.5])
+@pytest.mark.parametrize(("seconds", "creations"), [(0.2, 1), (0.6, 1), (1.4, 2), (2.0, 2), (2.6, 2)])
 def test_a_creation_that_is_taken_up_late_makes_the_only_batch(
-    sender: Sender, path: Path, taken_up: float, inline: bool
+    sender: Sender, path: Path, seconds: float, creations: int, inline: bool
 ) -> None:
-    """`taken_up`: how long after it was sent, in settles, where an answer is waited for during one and a half."""
-    sender.gemini.fault("delay", ":batchGenerateContent", value=taken_up * SETTLE)
+    """`seconds`: how long after its connection broke, in settles."""
+    with submission(sender, path, inline=inline) as each:
+        remote = each.remote = OnItsWay(each.remote.gemini, seconds * SETTLE)
+        record = each.run()
+        remote.late[0].join()
 
-    record, _ = submitted(sender, path, inline=inline, read=1.5 * SETTLE)
-
+    assert len(sender.gemini.requests(":batchGenerateContent")) == creations
     one_batch(sender, record)
 
 
