@@ -27,6 +27,7 @@ MOST_ACTIONS = 10_000
 
 Value = str | int | float
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _BY_DELIVERY = frozenset({Trigger.WEBHOOK.value, Trigger.DYNAMIC.value})
 _UNTOUCHED = frozenset({BatchState.PENDING, BatchState.GIVEN_UP})
 """No job of these waits or runs."""
@@ -47,7 +48,7 @@ class _News:
 def step(event: str, at: float, **fields: Value | None) -> str:
     """One step as it is kept. `at`: seconds since 1970."""
     told = {name: value for name, value in fields.items() if value is not None}
-    return json.dumps({"at": round(at, 3), "event": event, **told}, ensure_ascii=False)
+    return _encode({"at": round(at, 3), "event": event, **told})
 
 
 def deliver(pipe: Any, names: Names, outcome: Delivered, fields: Mapping[str, Value | None]) -> None:
