@@ -95,8 +95,7 @@ def announced(pipe: Any, names: Names, all_told: Sequence[Told]) -> None:
             _again(pipe, names, ref, told, happened)
     if new:
         for state in (ANY, BatchState.ANNOUNCED):
-            for project in (ANY, names.project):
-                pipe.zadd(names.index(state, project), new)
+            pipe.zadd(names.index(state), new)
 
 
 def _again(pipe: Any, names: Names, ref: str, told: Told, happened: str) -> None:
@@ -109,16 +108,14 @@ def _again(pipe: Any, names: Names, ref: str, told: Told, happened: str) -> None
     if told.known == BatchState.PENDING:
         fields["announced_at"] = told.at
     pipe.hset(names.record(ref), mapping=fields)
-    for project in (ANY, names.project):
-        pipe.zrem(names.index(told.known, project), ref)
-        pipe.zadd(names.index(state, project), {ref: told.at})
+    pipe.zrem(names.index(told.known), ref)
+    pipe.zadd(names.index(state), {ref: told.at})
 
 
 def _enter(pipe: Any, names: Names, ref: str, state: str, at: float) -> None:
     project, _, _ = ref.partition("/")
-    for each in (ANY, project):
-        pipe.zadd(names.index(state, each), {ref: at})
-        pipe.zadd(names.index(ANY, each), {ref: at})
+    for index in names.indexes(state, project) | names.indexes(ANY, project):
+        pipe.zadd(index, {ref: at})
 
 
 def _next(known: Mapping[str, str], state: BatchState | None) -> BatchState | None:
@@ -205,7 +202,7 @@ class History:
             pipe.hdel(record, *gone)
         pipe.hset(record, mapping=told)
         pipe.expire(record, KEPT_SECONDS)
-        for index in (names.index(WARNED), names.index(WARNED, project)) if news.warned is not None else ():
+        for index in names.indexes(WARNED, project) if news.warned is not None else ():
             pipe.zadd(index, {ref: since}) if news.warned else pipe.zrem(index, ref)
         if news.display_name:
             pipe.hset(names.display_names, ref, news.display_name.casefold())
@@ -218,8 +215,8 @@ class History:
         names, (project, _, _) = self.names, ref.partition("/")
         for other in left:
             if other != state:
-                pipe.zrem(names.index(other), ref)
-                pipe.zrem(names.index(other, project), ref)
+                for index in names.indexes(other, project):
+                    pipe.zrem(index, ref)
         _enter(pipe, names, ref, state, since)
         pipe.sadd(names.projects, project)
 
@@ -292,9 +289,10 @@ class History:
             return
         names = self.names
         with self._connection.pipeline() as pipe:
-            for project in {ref.partition("/")[0] for ref in refs} | {ANY}:
-                for state in (ANY, WARNED, *BatchState):
-                    pipe.zrem(names.index(state, project), *refs)
+            projects = {ref.partition("/")[0] for ref in refs}
+            for state in (ANY, WARNED, *BatchState):
+                for index in {each for project in projects for each in names.indexes(state, project)}:
+                    pipe.zrem(index, *refs)
             pipe.hdel(names.display_names, *refs)
             pipe.zrem(names.expiring, *refs)
             for ref in refs:
