@@ -185,10 +185,10 @@ class History:
 
     def _write(self, pipe: Any, ref: str, news: _News, known: Mapping[str, str]) -> None:
         names, record, state = self.names, self.names.record(ref), _next(known, news.state)
-        project, _, batch = ref.partition("/")
+        project, _, _ = ref.partition("/")
         since = float(known.get("announced_at", news.fields.get("announced_at") or news.at))
         told = {name: value for name, value in news.fields.items() if value is not None}
-        told |= {"project": project, "batch": batch, "announced_at": since, "changed_at": news.at}
+        told |= {"announced_at": since, "changed_at": news.at}
         if state is not None:
             told["state"] = state.value
             # A record without a state was only announced; one that is gone may have left its entry anywhere.
