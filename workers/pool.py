@@ -126,7 +126,9 @@ class Pool(WorkerPool):
         if self.status == self.Status.STOPPED:
             self.stop_workers()  # type: ignore[no-untyped-call]
 
-    def get_worker_process(self, name: str, burst: bool, _sleep: float = 0, *_: Any, **__: Any) -> BaseProcess:
+    def get_worker_process(
+        self, name: str, burst: bool, _sleep: float = 0, *_: Any, **__: Any
+    ) -> BaseProcess:
         """RQ logs more of those that take another's place, and lets them end with a traceback where Redis is away."""
         process = super().get_worker_process(name, burst, _sleep, logging_level=LOGGING_LEVEL)
         work = process.run
