@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rq import Queue
+from rq.exceptions import InvalidJobOperation
 from rq.executions import Execution, ExecutionRegistry
 from rq.job import Job, JobStatus
 from rq.utils import now, utcformat
@@ -57,7 +58,9 @@ def put(pipe: Any, jobs: Sequence[tuple[NewJob, Job | None]]) -> None:
     pipe.delete(*keys)
     for key, (new, old) in zip(keys, jobs, strict=True):
         if old is not None:
-            old.delete(pipeline=pipe, remove_from_queue=False)
+            # RQ looks at its status once more. Where it is gone, what is watched has changed, and all is done again.
+            with suppress(InvalidJobOperation):
+                old.delete(pipeline=pipe, remove_from_queue=False)
         pipe.execute_command("HSET", key, *_record(new, at))
         queues[Queue.redis_queue_namespace_prefix + new.queue, new.at_front].append(new.job_id)
     pipe.sadd(Queue.redis_queues_keys, *{name for name, _ in queues})
@@ -103,7 +106,7 @@ class _Executions(ExecutionRegistry):
         for execution_id in self.get_execution_ids(start, end):
             execution = Execution(execution_id, self.job_id, self.connection)
             # Without its hash, the id alone is enough to be removed by.
-            with suppress(ValueError):
+            with suppress(InvalidJobOperation):
                 execution.refresh()  # type: ignore[no-untyped-call]
             found.append(execution)
         return found

@@ -1,11 +1,13 @@
 """A job of ours is one of RQ's, though RQ did not write it."""
 
+import pytest
 from redis import Redis
+from redis.exceptions import WatchError
 from rq import Queue, Retry
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from workers.contract import CRASH_RETRIES
+from workers.contract import CRASH_RETRIES, DeletableJob
 from workers.contract.records import FAILURE_TTL_SECONDS, JOB_TIMEOUT_SECONDS, NewJob, put
 
 QUEUE = "t-batches"
@@ -65,3 +67,20 @@ def test_what_a_beat_left_of_a_job_that_is_gone_is_no_part_of_the_new_one(redis_
 
     job = Job.fetch("t-abc", connection=redis_client, serializer=JSONSerializer)
     assert (job.last_heartbeat, job.ttl) == (None, None)
+
+
+def test_an_old_record_that_goes_while_it_is_replaced_is_no_error_but_a_change_of_what_is_watched(
+    redis_client: Redis,
+) -> None:
+    new = NewJob(QUEUE, "f", (), "t-abc")
+    put_all(redis_client, new)
+    old = DeletableJob.fetch("t-abc", connection=redis_client, serializer=JSONSerializer)
+
+    with redis_client.pipeline() as pipe:
+        pipe.watch(Job.key_for("t-abc"))
+        pipe.multi()
+        redis_client.delete(Job.key_for("t-abc"))
+        put(pipe, [(new, old)])
+
+        with pytest.raises(WatchError):
+            pipe.execute()
