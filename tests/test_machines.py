@@ -168,11 +168,8 @@ def test_machines_that_are_cut_off_in_the_middle_by_clocks_two_minutes_apart_com
         wait_until(lambda: committed() >= set(batches), seconds=200, what="every commit")
         wait_until(lambda: not names("_work/"), seconds=90, what="tidying up")
         for job in client.scan_iter("rq:job:*"):
-            wait_until(
-                lambda job=job: not client.exists(job),  # type: ignore[misc]
-                seconds=200,
-                what=f"the end of {job} {client.hgetall(job)}",
-            )
+            what = f"the end of {job} {client.hgetall(job)}"
+            wait_until(lambda job=job: not client.exists(job), seconds=200, what=what)  # type: ignore[misc]
         wait_until(
             lambda: {each["state"] for each in gemini.deliveries()} == {"delivered"}, what="every delivery"
         )
