@@ -9,6 +9,7 @@ from rq.serializers import JSONSerializer
 
 from workers.contract import CRASH_RETRIES, DeletableJob
 from workers.contract.records import FAILURE_TTL_SECONDS, JOB_TIMEOUT_SECONDS, NewJob, put
+from workers.contract.redis_client import ask
 
 QUEUE = "t-batches"
 
@@ -77,7 +78,7 @@ def test_an_old_record_that_goes_while_it_is_replaced_is_no_error_but_a_change_o
     old = DeletableJob.fetch("t-abc", connection=redis_client, serializer=JSONSerializer)
 
     with redis_client.pipeline() as pipe:
-        pipe.watch(Job.key_for("t-abc"))
+        ask(pipe, ("WATCH", Job.key_for("t-abc")))
         pipe.multi()
         redis_client.delete(Job.key_for("t-abc"))
         put(pipe, [(new, old)])
