@@ -106,7 +106,7 @@ class _Executions(ExecutionRegistry):
         for execution_id in self.get_execution_ids(start, end):
             execution = Execution(execution_id, self.job_id, self.connection)
             # Without its hash, the id alone is enough to be removed by.
-            with suppress(InvalidJobOperation):
+            with suppress(ValueError):
                 execution.refresh()  # type: ignore[no-untyped-call]
             found.append(execution)
         return found
