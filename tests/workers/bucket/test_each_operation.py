@@ -132,7 +132,14 @@ def found(bucket: Bucket) -> dict[str, bytes | None]:
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("name", OPERATIONS)
-@pytest.mark.parametrize("kind", ["seaweedfs", "azurite"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "seaweedfs",
+        "azurite",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("moto", "s3rver", "gcs")),
+    ],
+)
 def test_an_operation_that_meets_a_fault_says_what_is_there_or_can_be_tried_again(
     kind: str, name: str, fault: str, stores: Callable[[str], Store]
 ) -> None:
