@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.support.processes import Process
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
 API_KEY = "test-key"
 
@@ -17,9 +17,10 @@ API_KEY = "test-key"
 class Gemini:
     """A local Gemini that accepts `api_key` at `url`; `options` go to `batch-receiver emulator`."""
 
-    def __init__(self, log: Path, *options: str, api_key: str = API_KEY) -> None:
+    def __init__(self, log: Path, *options: str, api_key: str = API_KEY, before: str = "") -> None:
         self.api_key = api_key
-        self.process = Process(["emulator", "--port", "0", "--api-key", api_key, *options], {}, log)
+        command = ["emulator", "--port", "0", "--api-key", api_key, *options]
+        self.process = Process(command, {}, log, before=before)
         try:
             self.url = self.process.wait_for_output(r"listening on (http://\S+)")[1]
         except BaseException:
@@ -107,7 +108,9 @@ class Gemini:
         found: list[dict[str, Any]] = self._control("GET", "deliveries")["deliveries"]
         return found
 
-    def wait_for_deliveries(self, ids: Iterable[str], seconds: float = 20.0) -> list[dict[str, Any]]:
+    def wait_for_deliveries(
+        self, ids: Iterable[str], seconds: float = PATIENCE_SECONDS
+    ) -> list[dict[str, Any]]:
         """The deliveries of these ids, once none of them is pending."""
         wanted = set(ids)
 
