@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -92,10 +91,6 @@ def port_of(url: str) -> int:
     return urlsplit(url).port or 0
 
 
-def _is_gone(client: redis.Redis, key: bytes) -> bool:
-    return not client.exists(key)
-
-
 def is_at_work(client: redis.Redis, pool: Process) -> bool:
     """Whether a worker of this pool has a job."""
     pids = {str(child.pid).encode() for child in psutil.Process(pool.pid).children()}
@@ -173,11 +168,8 @@ def test_machines_that_are_cut_off_in_the_middle_by_clocks_two_minutes_apart_com
         wait_until(lambda: committed() >= set(batches), seconds=200, what="every commit")
         wait_until(lambda: not names("_work/"), seconds=90, what="tidying up")
         for job in client.scan_iter("rq:job:*"):
-            wait_until(
-                partial(_is_gone, client, job),
-                seconds=200,
-                what=f"the end of {job} {client.hgetall(job)}",
-            )
+            what = f"the end of {job} {client.hgetall(job)}"
+            wait_until(lambda job=job: not client.exists(job), seconds=200, what=what)  # type: ignore[misc]
         wait_until(
             lambda: {each["state"] for each in gemini.deliveries()} == {"delivered"}, what="every delivery"
         )
