@@ -134,6 +134,19 @@ class Pages:
             total, refs = pipe.execute()
         return Page(self.records([text(ref) for ref in refs]), total)
 
+    def newest(self, wanted: Filter, most: int) -> tuple[list[tuple[float, str]], int]:
+        """The newest that match, at most so many: when each was first told of, and its ref; and how many match."""
+        if wanted.text or (wanted.warnings and wanted.state):
+            refs = self.matching(wanted)
+            moments = self._connection.zmscore(self._index(wanted), refs[:most]) if refs[:most] else []
+            return [(moment or 0.0, ref) for moment, ref in zip(moments, refs[:most], strict=True)], len(refs)
+        index, (least, highest) = self._index(wanted), _bounds(wanted)
+        with self._connection.pipeline(transaction=False) as pipe:
+            pipe.zcount(index, least, highest)
+            pipe.zrevrangebyscore(index, highest, least, start=0, num=most, withscores=True)
+            total, found = pipe.execute()
+        return [(float(moment), text(ref)) for ref, moment in found], total
+
     def matching(self, wanted: Filter) -> list[str]:
         """The refs of all batches that match, newest first; for `records`, and for what is done to all of them."""
         index, (least, most) = self._index(wanted), _bounds(wanted)
@@ -177,9 +190,6 @@ class Pages:
             for state in states:
                 pipe.zcard(self.names.index(state, project or ANY))
             return {str(state): count for state, count in zip(states, pipe.execute(), strict=True)}
-
-    def projects(self) -> list[str]:
-        return sorted(text(name) for name in self._connection.smembers(self.names.projects))
 
     def oldest(self, states: Sequence[str], project: str | None = None) -> Record | None:
         """Of the batches in these states, the one that was announced first."""

@@ -75,7 +75,6 @@ class Names:
         self.project = prefix.rpartition("-project-")[2] if "-project-" in prefix else DEFAULT_PROJECT
         self.display_names = f"{prefix}:names"
         self.actions = f"{prefix}:actions"
-        self.projects = f"{prefix}:projects"
         self.rebuilt = f"{prefix}:rebuilt"
         self.expiring = f"{prefix}:expiring"
         self.metrics = f"{prefix}:metrics"

@@ -220,7 +220,6 @@ class History:
                 pipe.zrem(names.index(other), ref)
                 pipe.zrem(names.index(other, project), ref)
         _enter(pipe, names, ref, state, since)
-        pipe.sadd(names.projects, project)
 
     def repeat(self, ref: str, event: str, at: float, **fields: Value | None) -> None:
         """A step that may be the same as the last one: then it is one, with `times`, and `first` when it began."""
