@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: all install demo test test-slow test-exhaustive test-deploy try-bucket lint docs screenshots fuzz crash chaos bench bench-growth release clean
+.PHONY: all install demo test test-slow test-again test-exhaustive test-deploy try-bucket lint docs screenshots fuzz crash chaos bench bench-growth release clean
 
 all: lint test  ## what a change must pass
 
@@ -21,6 +21,9 @@ test: install  ## the tests, with coverage
 
 test-slow: install  ## single faults, a short chaos run, every benchmark at a small size
 	$(BIN)/pytest --numprocesses 3 -m "slow and not exhaustive"
+
+test-again: install  ## what failed in the last run, one after the other
+	$(BIN)/pytest --last-failed --last-failed-no-failures none
 
 test-exhaustive: install  ## every byte of a submission cut, a store under chaos: minutes for each
 	$(BIN)/pytest --numprocesses 2 -m exhaustive

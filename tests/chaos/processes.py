@@ -36,7 +36,7 @@ class RedisServer:
     def end(self, number: signal.Signals) -> None:
         if self._process and self._process.poll() is None:
             self._process.send_signal(number)
-            self._process.wait(20)
+            self._process.wait(60)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.gemini import Gemini
 from tests.support.processes import Process
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
 TIMES = re.compile(rb'"(committed_at|trigger|revision)": [^,\n]+')
 
@@ -109,14 +109,14 @@ class Deployment:
     def batch_folder(self, batch: str) -> Path:
         return self.folder / batch
 
-    def wait_for_commit(self, batch: str, seconds: float = 30.0) -> dict[str, Any]:
+    def wait_for_commit(self, batch: str, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
         """`batch.json`, once it is there."""
         path = self.batch_folder(batch) / "batch.json"
         wait_until(path.exists, seconds=seconds, what=f"the commit of {batch}")
         summary: dict[str, Any] = json.loads(path.read_bytes())
         return summary
 
-    def wait_until_tidy(self, batch: str, seconds: float = 30.0) -> None:
+    def wait_until_tidy(self, batch: str, seconds: float = PATIENCE_SECONDS) -> None:
         """Until `_work/` of a batch is gone."""
         wait_until(lambda: not (self.folder / "_work" / batch).exists(), seconds=seconds, what="tidying up")
 

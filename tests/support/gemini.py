@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.support.processes import Process
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
 API_KEY = "test-key"
 
@@ -107,7 +107,9 @@ class Gemini:
         found: list[dict[str, Any]] = self._control("GET", "deliveries")["deliveries"]
         return found
 
-    def wait_for_deliveries(self, ids: Iterable[str], seconds: float = 20.0) -> list[dict[str, Any]]:
+    def wait_for_deliveries(
+        self, ids: Iterable[str], seconds: float = PATIENCE_SECONDS
+    ) -> list[dict[str, Any]]:
         """The deliveries of these ids, once none of them is pending."""
         wanted = set(ids)
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,7 +58,7 @@ class Process:
     def output(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def wait_for_output(self, pattern: str, seconds: float = 20.0) -> re.Match[str]:
+    def wait_for_output(self, pattern: str, seconds: float = PATIENCE_SECONDS) -> re.Match[str]:
         def look() -> re.Match[str] | None:
             found = re.search(pattern, self.output)
             if not found and self._popen.poll() is not None:
@@ -71,7 +71,7 @@ class Process:
         assert found
         return found
 
-    def wait(self, seconds: float = 30.0) -> int:
+    def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
         return self._popen.wait(seconds)
 
     def signal(self, number: signal.Signals) -> None:
@@ -83,10 +83,10 @@ class Process:
         self._popen.wait()
 
     def stop(self) -> int:
-        """SIGTERM, and SIGKILL where that does not help within 20 s."""
+        """SIGTERM, and SIGKILL where that does not help within the tests' patience."""
         self._popen.terminate()
         try:
-            return self._popen.wait(20)
+            return self._popen.wait(PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
             raise

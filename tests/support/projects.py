@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.gemini import Gemini
 from tests.support.processes import Process
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
 # Until the webhooks are there.
 _ANY_SECRETS = ("whsec_" + "MDEy" * 10, "whsec_" + "MzQ1" * 10)
@@ -75,7 +75,7 @@ class Projects:
     def bucket(self, name: str) -> Path:
         return self.folder / "buckets" / name
 
-    def wait_for_commit(self, name: str, batch: str, seconds: float = 60.0) -> dict[str, Any]:
+    def wait_for_commit(self, name: str, batch: str, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
         """`batch.json`, once it is there."""
         path = self.bucket(name) / batch / "batch.json"
         wait_until(path.exists, seconds=seconds, what=f"the commit of {name}/{batch}")

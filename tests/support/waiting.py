@@ -6,8 +6,13 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+PATIENCE_SECONDS = 90.0
+"""Costs nothing where all is well, and a busy machine is not an error."""
 
-def wait_until(condition: Callable[[], T], *, seconds: float = 20.0, what: str = "the condition") -> T:
+
+def wait_until(
+    condition: Callable[[], T], *, seconds: float = PATIENCE_SECONDS, what: str = "the condition"
+) -> T:
     """The first true value of `condition()`, asked every 10 ms; fails the test after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:

@@ -242,7 +242,7 @@ def begun(command: str, env: Settings, folder: Path) -> Iterator[None]:
         yield
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+        process.wait()
 
 
 def test_the_command_that_is_named_where_nobody_works_starts_workers(healthy: Healthy) -> None:
