@@ -42,6 +42,7 @@ def _forget(queues: Queues, batch: str, job_ids: Iterable[str]) -> tuple[int, bo
             forgotten += 1
     queues.connection.delete(queues.announcement(batch))
     queues.connection.srem(queues.strangers, batch)
-    told = history.History(queues.connection, queues.prefix)
-    told.drop_unfinished(told.names.ref(batch))
+    if not is_running:
+        told = history.History(queues.connection, queues.prefix)
+        told.drop_unfinished(told.names.ref(batch))
     return forgotten, is_running
