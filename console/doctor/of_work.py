@@ -43,7 +43,8 @@ def of_workers(place: Place) -> Finding:
     oldest = max(queue.oldest_seconds for queue in seen.queues)
     waiting = sum(queue.waiting for queue in seen.queues)
     queued = f"{waiting} jobs wait, the oldest for {oldest:.0f} s" if waiting else "nothing waits"
-    return ok(f"{seen.alive} workers of {len(seen.pools)} `work` processes are alive; {queued}.")
+    pools = f"{len(seen.pools)} `work` process{'es' if len(seen.pools) > 1 else ''}"
+    return ok(f"{seen.alive} worker{'s' if seen.alive > 1 else ''} of {pools} alive; {queued}.")
 
 
 def of_reconcile(place: Place) -> Finding:

@@ -9,6 +9,7 @@ from redis import Redis
 from redis.exceptions import WatchError
 
 from workers.contract.announcements import Announcement, Outcome, Trigger
+from workers.contract.history.searching import title
 from workers.contract.history.states import (
     ANY,
     COMMITTED,
@@ -208,6 +209,7 @@ class History:
             pipe.zadd(index, {ref: since}) if news.warned else pipe.zrem(index, ref)
         if news.display_name:
             pipe.hset(names.display_names, ref, news.display_name.casefold())
+            pipe.sadd(names.titles, title(news.display_name, ref))
         if news.steps:
             pipe.rpush(names.steps(ref), *news.steps)
             pipe.ltrim(names.steps(ref), -MOST_STEPS, -1)
@@ -289,11 +291,15 @@ class History:
         if not refs:
             return
         names = self.names
+        known = zip(refs, self._connection.hmget(names.display_names, refs), strict=True)
+        titles = [title(text(name), ref) for ref, name in known if name is not None]
         with self._connection.pipeline() as pipe:
             for project in {ref.partition("/")[0] for ref in refs} | {ANY}:
                 for state in (ANY, WARNED, *BatchState):
                     pipe.zrem(names.index(state, project), *refs)
             pipe.hdel(names.display_names, *refs)
+            if titles:
+                pipe.srem(names.titles, *titles)
             pipe.zrem(names.expiring, *refs)
             for ref in refs:
                 pipe.delete(names.record(ref), names.steps(ref), names.done(ref))
