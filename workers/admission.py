@@ -1,6 +1,6 @@
 """Which projects `work` works for: those that can. What can never work in one of them keeps none of the others waiting.
 
-Each is tried in a process of its own, as a bucket may hang. One that is refused is said, is left out, so that its jobs
+Each is tried in a process of its own, as a bucket may hang. The only one is tried before anything else begins. One that is refused is said, is left out, so that its jobs
 wait and don't fail, and is tried again every minute. Settings that change, a key's file among them, count at once.
 """
 
@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from workers import contract, jobs, start
 from workers.contract import Queues, logs
+from workers.contract.history import DEFAULT_PROJECT
 from workers.errors import SettingsError, WorkerError
 from workers.settings import Settings
 
@@ -111,6 +112,7 @@ class Admission:
             start.check(self._all[0].settings)
         if self.is_one:
             jobs.prepare(self._all[0].settings)
+            self._all[0].is_ready = True
             self.working = (self._all[0].settings,)
             return
         self._start_trials()
@@ -131,8 +133,6 @@ class Admission:
 
     def has_changed(self) -> bool:
         """Look at the settings and the trials; whether `working` is another one now. To be asked again and again."""
-        if self.is_one:
-            return False
         is_other = False
         if time.monotonic() - self._looked_at >= LOOK_SECONDS:
             self._looked_at = time.monotonic()
@@ -207,7 +207,7 @@ class Admission:
         self.working = tuple(working)
 
     def _leave_out(self, candidate: _Candidate) -> None:
-        project, reason = candidate.settings.project, candidate.reason
+        project, reason = _name(candidate.settings), candidate.reason
         logger.error("project_left_out", project=project, reason=reason)
         self._noted_at = float("-inf")
 
@@ -227,7 +227,11 @@ class Admission:
 
 
 def _names(projects: Iterable[Settings]) -> str:
-    return ",".join(str(each.project) for each in projects)
+    return ",".join(map(_name, projects))
+
+
+def _name(settings: Settings) -> str:
+    return settings.project or DEFAULT_PROJECT
 
 
 def left_out(queues: Queues) -> str | None:

@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Iterator
 from multiprocessing import Process
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from redis import Redis
@@ -18,7 +19,7 @@ from redis.exceptions import NoPermissionError, RedisError
 from rq.serializers import JSONSerializer
 from rq.worker_pool import WorkerPool
 
-from workers import health, jobs, reconcile, timetable
+from workers import health, jobs, one_clock, reconcile, timetable
 from workers.admission import Admission
 from workers.contract import Queues, logs
 from workers.contract.environment import ALIVE, READY, notify
@@ -29,6 +30,7 @@ from workers.worker import HEARTBEAT_SECONDS, BatchWorker, OwnJob, OwnQueue
 
 logger = logs.named("workers")
 
+LOGGING_LEVEL = "WARNING"
 COMPLAINT_SECONDS = 60
 RECONCILE_MOST_SECONDS = 3600
 RECONCILES_AT_ONCE = 8
@@ -124,6 +126,23 @@ class Pool(WorkerPool):
         if self.status == self.Status.STOPPED:
             self.stop_workers()  # type: ignore[no-untyped-call]
 
+    def get_worker_process(
+        self, name: str, burst: bool, _sleep: float = 0, *_: Any, **__: Any
+    ) -> BaseProcess:
+        """RQ logs more of those that take another's place, and lets them end with a traceback where Redis is away."""
+        process = super().get_worker_process(name, burst, _sleep, logging_level=LOGGING_LEVEL)
+        work = process.run
+
+        def told() -> None:
+            try:
+                work()
+            except RedisError as error:
+                logger.error("worker_ended", reason=in_words(error))  # noqa: TRY400 - a sentence says it.
+                raise SystemExit(1) from None
+
+        process.run = told  # type: ignore[method-assign]
+        return process
+
     def start_worker(self, *args: Any, **kwargs: Any) -> None:
         with _signals_blocked():
             super().start_worker(*args, **kwargs)
@@ -153,6 +172,7 @@ def run_pool(projects: Admission, connection: Redis, workers: int, *, burst: boo
     os.register_at_fork(after_in_child=_end_with_parent)
     try:
         projects.begin()
+        one_clock.follow(connection)
         # Else the first collection of every work-horse would copy all that it inherited.
         gc.collect()
         gc.freeze()
@@ -167,7 +187,7 @@ def run_pool(projects: Admission, connection: Redis, workers: int, *, burst: boo
         )
         pool.projects = projects
         try:
-            pool.start(burst=burst, logging_level="WARNING")
+            pool.start(burst=burst, logging_level=LOGGING_LEVEL)
         finally:
             pool.end_reconciling()
         with contextlib.suppress(RedisError):

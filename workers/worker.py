@@ -5,6 +5,7 @@
 """
 
 import contextlib
+import datetime as dt
 import os
 import random
 import threading
@@ -22,7 +23,7 @@ from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 from rq.utils import now
 
-from workers import contract, jobs, turns
+from workers import contract, jobs, one_clock, turns
 from workers.chronicle import Kept
 from workers.contract import Queues, logs
 from workers.horse import Horse
@@ -103,6 +104,10 @@ class OwnQueue(Queue):
             return None
         time.sleep(timeout)
         raise DequeueTimeout
+
+    def schedule_job(self, job: Job, datetime: dt.datetime, *args: Any, **more: Any) -> Job:
+        """At a moment by this machine's clock, which is not the one that it waits by."""
+        return super().schedule_job(job, datetime + one_clock.ahead(), *args, **more)
 
     def acquire_maintenance_lock(self) -> bool:
         return bool(self.connection.set(self.registry_cleaning_key, 1, nx=True, ex=HEARTBEAT_SECONDS))
@@ -267,6 +272,7 @@ class BatchWorker(Worker):
         return None, None
 
     def clean_registries(self) -> None:
+        one_clock.follow(self.connection)
         super().clean_registries()  # type: ignore[no-untyped-call]
         for queues in self._projects:
             if self.connection.set(queues.key("orphans:lock"), 1, nx=True, ex=HEARTBEAT_SECONDS):
@@ -296,7 +302,7 @@ def requeue_orphans(queues: Queues, now: float | None = None) -> list[str]:
     A worker on several queues pops with BLPOP; killed before it notes what it popped, it takes the job with it.
     A job is put back when it was seen so at two looks at least 15 seconds apart. Returns the ids put back.
     """
-    now = time.time() if now is None else now
+    now = queues.now() if now is None else now
     connection, marks = queues.connection, queues.key("orphans")
     homes = {name: OwnQueue(name, connection=connection) for name in queues.names}
     lost = {contract.text(job_id) for job_id in connection.sscan_iter(queues.jobs, count=_FOUND_AT_ONCE)}

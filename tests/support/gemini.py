@@ -17,9 +17,10 @@ API_KEY = "test-key"
 class Gemini:
     """A local Gemini that accepts `api_key` at `url`; `options` go to `batch-receiver emulator`."""
 
-    def __init__(self, log: Path, *options: str, api_key: str = API_KEY) -> None:
+    def __init__(self, log: Path, *options: str, api_key: str = API_KEY, before: str = "") -> None:
         self.api_key = api_key
-        self.process = Process(["emulator", "--port", "0", "--api-key", api_key, *options], {}, log)
+        command = ["emulator", "--port", "0", "--api-key", api_key, *options]
+        self.process = Process(command, {}, log, before=before)
         try:
             self.url = self.process.wait_for_output(r"listening on (http://\S+)")[1]
         except BaseException:

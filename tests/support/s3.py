@@ -107,29 +107,29 @@ class Weed:
 
 
 @contextmanager
-def s3_server(folder: Path) -> Iterator[S3]:
+def s3_server(folder: Path, host: str = "127.0.0.1") -> Iterator[S3]:
     """A server with its files below `folder`; it ends with the block."""
-    with weed_server(folder) as weed:
+    with weed_server(folder, host) as weed:
         yield weed.s3
 
 
 @contextmanager
-def weed_server(folder: Path) -> Iterator[Weed]:
+def weed_server(folder: Path, host: str = "127.0.0.1") -> Iterator[Weed]:
     """The same, for those who kill it."""
-    weed = _started(folder)
+    weed = _started(folder, host)
     try:
         yield weed
     finally:
         weed.kill()
 
 
-def _started(folder: Path) -> Weed:
+def _started(folder: Path, host: str) -> Weed:
     """Tried anew with other ports: a free one may be taken, by weed's own connections too, before weed listens."""
     for attempt in range(_ATTEMPTS):
         files = folder / f"weed-{attempt}"
         files.mkdir()
         try:
-            return Weed(files, S3(endpoint=f"http://127.0.0.1:{free_port()}"))
+            return Weed(files, S3(endpoint=f"http://{host}:{free_port()}"))
         except RuntimeError:
             if attempt + 1 == _ATTEMPTS:
                 raise
@@ -156,10 +156,11 @@ def _command(folder: Path, server: S3) -> list[str]:
         for name in ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port")
     }
     ports |= {"filer.port.grpc": free_port(), "s3.port.grpc": free_port()}
+    host, _, port = server.endpoint.removeprefix("http://").rpartition(":")
     options = {
         "dir": folder,
-        "ip": "127.0.0.1",
-        "ip.bind": "127.0.0.1",
+        "ip": host,
+        "ip.bind": host,
         **ports,
         "master.telemetry": "false",
         "master.volumeSizeLimitMB": 1024,
@@ -167,7 +168,7 @@ def _command(folder: Path, server: S3) -> list[str]:
         "filer": "true",
         "filer.localSocket": folder / "filer.sock",
         "s3": "true",
-        "s3.port": server.endpoint.rpartition(":")[2],
+        "s3.port": port,
         "s3.config": config,
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
