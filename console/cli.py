@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import socket
+import sys
 
 import click
 import uvicorn
@@ -49,6 +51,9 @@ def console(host: str, port: int) -> None:
         raise _Wrong(str(error)) from None
     except (ValueError, TypeError):
         raise _Wrong("REDIS_URL is not an address that the Redis client understands.") from None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn ends gracefully at these, and raises them once more: to be stopped is no failure.
+        signal.signal(number, lambda *_: sys.exit(0))
     listener = _listen(host, port)
     name = listener.getsockname()
     shown = f"[{name[0]}]" if ":" in name[0] else name[0]

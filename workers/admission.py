@@ -1,7 +1,8 @@
 """Which projects `work` works for: those that can. What can never work in one of them keeps none of the others waiting.
 
-Each is tried in a process of its own, as a bucket may hang. The only one is tried before anything else begins. One that is refused is said, is left out, so that its jobs
-wait and don't fail, and is tried again every minute. Settings that change, a key's file among them, count at once.
+Each is tried in a process of its own, as a bucket may hang; the only one before anything else begins. One that is
+refused is said, is left out, so that its jobs wait and don't fail, and is tried again every minute. Settings that
+change, a key's file among them, count at once.
 """
 
 import time
