@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: all install demo test test-slow test-again test-exhaustive test-deploy try-bucket lint docs site screenshots fuzz crash chaos bench bench-growth release clean
+.PHONY: all install demo test test-slow test-again test-exhaustive test-deploy try-bucket lint docs site screenshots fuzz crash chaos bench bench-growth bench-pages release clean
 
 all: lint test  ## what a change must pass
 
@@ -65,6 +65,9 @@ bench: install  ## every figure of the README, measured here
 
 bench-growth: install  ## whether a key of a large batch costs what one of a small batch does; minutes
 	$(BIN)/python -m bench.growth
+
+bench-pages: install  ## how long the console's pages take with 10,000 batches while deliveries arrive; minutes
+	$(BIN)/python -m bench.pages
 
 release:  ## dist/: wheel and sdist, reproducible, with checksums and a list of what they need, tried on each Python here
 	@.ci/release

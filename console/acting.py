@@ -1,6 +1,5 @@
 """Bulk actions on all that match a filter: a dry run, a confirmation, progress; and the log of who did what."""
 
-import re
 import time
 from typing import Any
 
@@ -9,29 +8,28 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from console import site
-from console.bulk import ACTIONS, Bulk, Busy
-from console.deliveries import entry_document
+from console.actions import ACTIONS
+from console.bulk import Bulk, Busy
+from console.deliveries import ID, entry_document
 from console.forms import form
 from console.listing import told, wanted
+from console.merged import Ref
 from console.render import back_to, document, page, trouble, wants_json
 from console.words import utc
 from workers.contract.history.pages import Filter
-from workers.contract.history.states import DEFAULT_PROJECT, BatchState
 
 PER_PAGE = 50
 EMPTY = "Say which batches: an action on all there are is refused. Filter the list first."
-_ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}", re.ASCII)
-_AT_WORK = frozenset({BatchState.ANNOUNCED, BatchState.RUNNING, BatchState.IN_PARTS})
 
 
 def show(request: Request) -> Response:
     here = site.of(request)
     before = request.query_params.get("before", "")
-    before = before if _ID.fullmatch(before) else ""
+    before = before if ID.fullmatch(before) else ""
     found = here.pages.actions(before=before or None, limit=PER_PAGE)
     shown = {
         "actions": [entry_document(entry) for entry in found],
-        "bulks": [bulk_document(run) for run in here.bulks.newest()],
+        "bulks": [bulk_document(here, run) for run in here.bulks.newest()],
         "next": found[-1].id if len(found) == PER_PAGE else None,
     }
     return page(request, "actions.html", shown, before=before)
@@ -47,19 +45,17 @@ def rehearse(request: Request) -> Response:
         return trouble(request, 422, EMPTY)
     # What comes later is not meant; so that what was counted is what will be done.
     said.setdefault("until", f"{time.time():.3f}")
-    pages = site.of(request).pages
-    refs = _ours(pages.matching(wanted(said)))
-    busy = {batch for state in _AT_WORK for batch in _ours(pages.matching(Filter(state=state)))}
-    at_work = len(busy.intersection(refs))
+    here = site.of(request)
+    matching, eligible = _eligible(here, action, said)
     shown = {
         "action": action,
         "filter": said,
-        "matching": len(refs),
-        "at_work": at_work,
-        "eligible": len(refs) - at_work,
-        "first": refs[:10],
+        "matching": len(matching),
+        "at_work": len(matching) - len(eligible),
+        "eligible": len(eligible),
+        "first": [_named(here, ref) for ref in eligible[:10]],
     }
-    return page(request, "rehearsal.html", shown, name=ACTIONS[action])
+    return page(request, "rehearsal.html", shown, does=ACTIONS[action], refs=eligible[:10])
 
 
 async def begin(request: Request) -> Response:
@@ -70,27 +66,28 @@ async def begin(request: Request) -> Response:
     if not said:
         return trouble(request, 422, EMPTY)
     here = site.of(request)
-    refs = await run_in_threadpool(here.pages.matching, wanted(said))
+    _, refs = await run_in_threadpool(_eligible, here, action, said)
     if not refs:
-        return trouble(request, 409, "Nothing matches any more: look at the list again.")
+        return trouble(request, 409, "Nothing matches that this can be done to: look at the list again.")
     try:
-        run = await run_in_threadpool(here.bulks.start, action, site.who(request), said, _ours(refs))
+        run = await run_in_threadpool(here.bulks.start, action, site.who(request), said, refs)
     except Busy as error:
         return trouble(request, 409, str(error))
     if wants_json(request):
-        return document(bulk_document(run), 202)
+        return document(bulk_document(here, run), 202)
     return back_to(f"/actions/bulk/{run.id}")
 
 
 def progress(request: Request) -> Response:
-    run = site.of(request).bulks.get(request.path_params["id"])
+    here = site.of(request)
+    run = here.bulks.get(request.path_params["id"])
     if run is None:
         return trouble(
             request,
             404,
             "There is no such bulk action here; the log of actions has what was begun before a restart.",
         )
-    return page(request, "bulk.html", bulk_document(run), name=ACTIONS[run.action])
+    return page(request, "bulk.html", bulk_document(here, run), does=ACTIONS[run.action], refs=run.bad)
 
 
 async def stop(request: Request) -> Response:
@@ -98,12 +95,11 @@ async def stop(request: Request) -> Response:
     run = here.bulks.get(name)
     if run is None:
         return trouble(request, 404, "There is no such bulk action here.")
-    here.bulks.stop(name)
-    await run_in_threadpool(here.history.act, site.who(request), f"stop-{run.action}", bulk=name)
-    return document(bulk_document(run)) if wants_json(request) else back_to(f"/actions/bulk/{name}")
+    await run_in_threadpool(here.bulks.stop, run, site.who(request))
+    return document(bulk_document(here, run)) if wants_json(request) else back_to(f"/actions/bulk/{name}")
 
 
-def bulk_document(run: Bulk) -> dict[str, Any]:
+def bulk_document(here: site.Site, run: Bulk) -> dict[str, Any]:
     return {
         "id": run.id,
         "action": run.action,
@@ -112,14 +108,26 @@ def bulk_document(run: Bulk) -> dict[str, Any]:
         "state": run.state,
         "total": run.total,
         "done": run.done,
-        "accepted": run.accepted,
-        "duplicate": run.duplicate,
+        **run.outcomes,
+        "outcomes": run.outcomes,
+        "first_bad": [_named(here, ref) for ref in run.bad],
         "started_at": utc(run.started_at),
         "ended_at": utc(run.ended_at),
         "trouble": run.trouble,
     }
 
 
-def _ours(refs: list[str]) -> list[str]:
-    """The batches of the one project that is told of here."""
-    return [batch for project, _, batch in (ref.partition("/") for ref in refs) if project == DEFAULT_PROJECT]
+def _eligible(here: site.Site, action: str, said: dict[str, str]) -> tuple[list[Ref], list[Ref]]:
+    """All that match, and those of them that the action does not leave alone."""
+    filter_ = wanted(said)
+    matching = here.pages.matching(filter_)
+    left = {
+        ref
+        for state in ACTIONS[action].leaves
+        for ref in here.pages.matching(Filter(state=state, project=filter_.project))
+    }
+    return matching, [ref for ref in matching if ref not in left]
+
+
+def _named(here: site.Site, ref: Ref) -> str:
+    return f"{ref.project}/{ref.batch}" if here.has_several else ref.batch

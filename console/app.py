@@ -36,7 +36,7 @@ def build(settings: Settings, host: str) -> ASGIApp:
         site.close()
 
     app = Starlette(
-        routes=_routes(),
+        routes=_routes(has_several=site.has_several),
         exception_handlers={
             HTTPException: _not_found,
             RedisError: _without_redis,
@@ -49,11 +49,13 @@ def build(settings: Settings, host: str) -> ASGIApp:
     return Guard(app, settings, host)  # Around everything, so that an error is an answer like others.
 
 
-def _routes() -> list[Route]:
+def _routes(*, has_several: bool) -> list[Route]:
+    # A batch may be called like a page of one: `/batches/NAME/results` is one or the other.
+    alone = _both("/batches/{batch}", batch.show) if has_several else _of_a_batch("/batches/{batch}")
     return [
         Route("/", listing.show),
         *_both("/batches", listing.show),
-        *_of_a_batch("/batches/{batch}"),
+        *alone,
         *_of_a_batch("/batches/{project}/{batch}"),
         *_both("/deliveries", deliveries.show),
         *_both("/workers", working.show),

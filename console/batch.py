@@ -1,5 +1,6 @@
 """The pages of one batch: what happened to it, what became of it, and what may be done."""
 
+from contextlib import suppress
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -10,40 +11,53 @@ from starlette.responses import Response
 from console import committed, site
 from console.forms import form
 from console.listing import document as record_document
-from console.render import back_to, batch_path, document, page, trouble, wants_json
+from console.merged import Ref
+from console.project import Project
+from console.render import back_to, document, page, trouble, wants_json
 from console.verifications import Busy, Verification
 from console.words import utc
 from workers.bucket import layout
 from workers.contract import Announcement, Outcome, Trigger, parse_batch_id
-from workers.contract.history.states import DEFAULT_PROJECT, UNFINISHED
+from workers.contract.history.states import UNFINISHED
 from workers.errors import WorkerError
 
 NO_BATCH = "There is no such batch here: it was neither announced nor committed."
 
 
-def asked(request: Request) -> tuple[str, str] | None:
+def asked(request: Request) -> tuple[Project, str] | None:
     """Project and batch that a path names; None where it names none."""
+    here = site.of(request)
     batch: str = request.path_params.get("batch", "")
-    project: str = request.path_params.get("project", DEFAULT_PROJECT)
-    bare = parse_batch_id(batch)
-    return (project, bare) if bare == batch and project.isascii() and project.isalnum() else None
+    name: str | None = request.path_params.get("project")
+    chosen = here.chosen(name)
+    return (chosen[0], batch) if len(chosen) == 1 and parse_batch_id(batch) == batch else None
+
+
+def no_batch(request: Request) -> Response:
+    """For a path that names none."""
+    here = site.of(request)
+    batch: str = request.path_params.get("batch", "")
+    if here.has_several and "project" not in request.path_params and parse_batch_id(batch) == batch:
+        paths = " or ".join(here.batch_path(batch, name) for name in here.projects)
+        return trouble(request, 404, f"There are several projects: ask for {paths}.")
+    return trouble(request, 404, "That is no batch of a project here: an id has letters, digits, - and _.")
 
 
 def show(request: Request) -> Response:
     named = asked(request)
     if named is None:
-        return trouble(request, 404, "That is no batch: an id has letters, digits, - and _.")
+        return no_batch(request)
     project, batch = named
     here = site.of(request)
-    record = here.pages.record(batch, project)
-    steps = here.pages.steps(batch, project) if record else []
-    summary, problem, url = _committed(here, project, batch)
+    record = project.pages.record(batch)
+    steps = project.pages.steps(batch) if record else []
+    summary, problem, url = _committed(project, batch)
     if record is None and summary is None and problem is None:
         return trouble(request, 404, NO_BATCH)
-    verification = here.verifications.of(batch)
+    verification = here.verifications.of(Ref(project.name, batch))
     shown = {
         "batch": batch,
-        "project": project,
+        "project": project.name,
         "state": state(record.state if record else None, summary),
         "record": record_document(record) if record else None,
         "parts": {"split": record.parts, "done": record.parts_done or 0} if record and record.parts else None,
@@ -72,53 +86,48 @@ def state(known: str | None, summary: dict[str, Any] | None) -> str:
 
 async def replay(request: Request) -> Response:
     named = asked(request)
-    if named is None or named[0] != DEFAULT_PROJECT:
-        return trouble(request, 404, NO_BATCH)
+    if named is None:
+        return no_batch(request)
+    project, batch = named
     refetch = (await form(request)).get("refetch", "") in {"1", "on", "true"}
-    outcome = await run_in_threadpool(_announce, request, named[1], refetch=refetch)
+    outcome = await run_in_threadpool(_announce, request, project, batch, refetch=refetch)
     status = "accepted" if outcome is Outcome.ACCEPTED else "duplicate"
     if wants_json(request):
-        return document({"batch": named[1], "status": status})
-    return back_to(f"{batch_path(named[1])}?done={status}")
+        return document({"batch": batch, "status": status})
+    return back_to(f"{site.of(request).batch_path(batch, project.name)}?done={status}")
 
 
 async def verify(request: Request) -> Response:
     named = asked(request)
-    if named is None or named[0] != DEFAULT_PROJECT:
-        return trouble(request, 404, NO_BATCH)
+    if named is None:
+        return no_batch(request)
+    project, batch = named
     here = site.of(request)
     try:
-        here.verifications.start(named[1])
+        here.verifications.start(Ref(project.name, batch), project.settings.environment)
     except Busy as error:
         return trouble(request, 409, str(error))
-    await run_in_threadpool(here.history.act, site.who(request), "verify", batch=named[1])
+    await run_in_threadpool(project.history.act, site.who(request), "verify", batch=batch)
     if wants_json(request):
-        return document({"batch": named[1], "status": "running"}, 202)
-    return back_to(f"{batch_path(named[1])}?done=verifying#verification")
+        return document({"batch": batch, "status": "running"}, 202)
+    return back_to(f"{here.batch_path(batch, project.name)}?done=verifying#verification")
 
 
-def _announce(request: Request, batch: str, *, refetch: bool) -> Outcome:
-    here = site.of(request)
-    outcome = here.queues.announce([Announcement(batch, Trigger.REPLAY, refetch=refetch)])[0]
-    try:
-        here.history.act(
-            site.who(request), "refetch" if refetch else "replay", batch=batch, outcome=outcome.value
-        )
-    except RedisError:
-        return outcome  # It is enqueued all the same, and its own step says by whom it was announced.
+def _announce(request: Request, project: Project, batch: str, *, refetch: bool) -> Outcome:
+    outcome = project.queues.announce([Announcement(batch, Trigger.REPLAY, refetch=refetch)])[0]
+    action = "refetch" if refetch else "replay"
+    # It is enqueued all the same, and its own step says by whom it was announced.
+    with suppress(RedisError):
+        project.history.act(site.who(request), action, batch=batch, outcome=outcome.value)
     return outcome
 
 
-def _committed(
-    here: site.Site, project: str, batch: str
-) -> tuple[dict[str, Any] | None, str | None, str | None]:
+def _committed(project: Project, batch: str) -> tuple[dict[str, Any] | None, str | None, str | None]:
     """`batch.json`, a sentence where it can't be read, and where the batch's folder is."""
     try:
-        bucket = here.bucket(project)
+        bucket = project.bucket
     except WorkerError as error:
         return None, str(error), None
-    if bucket is None:
-        return None, f"Where the results of the project {project} are is not told here.", None
     summary, problem = committed.read(bucket, batch)
     return summary, problem, f"{bucket.url.rstrip('/')}/{batch}/"
 

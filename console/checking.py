@@ -11,7 +11,8 @@ from console.words import utc
 
 
 def show(request: Request) -> Response:
-    diagnoses = site.of(request).diagnoses
+    here, project = site.of(request), site.project_filter(request)
+    diagnoses = here.diagnoses
     diagnoses.refresh()
     last = diagnoses.last()
     shown = {
@@ -19,13 +20,18 @@ def show(request: Request) -> Response:
         "running": last.running,
         "whole": last.whole,
         "ran_at": utc(last.ran_at),
-        "checks": msgspec.to_builtins(last.checks),
+        "checks": [
+            msgspec.to_builtins(check)
+            for check in last.checks
+            if project is None or check.name.startswith(f"{project}: ")
+        ],
     }
-    return page(request, "checks.html", shown, expected=last.expected)
+    return page(request, "checks.html", shown, expected=last.expected, done=len(last.checks), chosen=project)
 
 
 async def run(request: Request) -> Response:
     here = site.of(request)
     here.diagnoses.start(whole=True)
-    await run_in_threadpool(here.history.act, site.who(request), "checks")
+    for project in here.projects.values():
+        await run_in_threadpool(project.history.act, site.who(request), "checks")
     return back_to("/checks")

@@ -13,7 +13,7 @@ from workers.contract.history.pages import Entry
 from workers.contract.history.states import Delivered
 
 PER_PAGE = 100
-_ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}(-[a-z]{1,20})?", re.ASCII)
+ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}(-[a-z]{1,20})?(@[a-z0-9]{1,32})?", re.ASCII)
 
 
 def show(request: Request) -> Response:
@@ -21,17 +21,18 @@ def show(request: Request) -> Response:
     outcome = query.get("outcome", "")
     outcome = outcome if outcome in set(Delivered) else ""
     before = query.get("before", "")
-    before = before if _ID.fullmatch(before) else ""
+    before = before if ID.fullmatch(before) else ""
+    project = site.project_filter(request)
     try:
-        found = here.pages.deliveries(outcome or None, before=before or None, limit=PER_PAGE)
+        found = here.pages.deliveries(outcome or None, project=project, before=before or None, limit=PER_PAGE)
     except ValueError:
         return trouble(request, 404, "There is no such page of deliveries.")
     shown = {
         "deliveries": [entry_document(entry) for entry in found],
-        "counts": here.pages.delivered(),
+        "counts": here.pages.delivered(project),
         "next": found[-1].id if len(found) == PER_PAGE else None,
     }
-    return page(request, "deliveries.html", shown, outcome=outcome, before=before)
+    return page(request, "deliveries.html", shown, outcome=outcome, before=before, chosen=project)
 
 
 def entry_document(entry: Entry) -> dict[str, Any]:

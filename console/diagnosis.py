@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import msgspec
@@ -11,7 +11,7 @@ import msgspec
 from console.doctor.check import Check, Status
 from console.doctor.examinations import EXAMINATIONS
 from console.doctor.place import Place
-from console.doctor.run import run
+from console.doctor.run import Examination, planned, run
 
 STALE_SECONDS = 300.0
 
@@ -33,8 +33,8 @@ class Diagnosed(msgspec.Struct, frozen=True):
 class Diagnoses:
     """One run at a time."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = dict(environment)
+    def __init__(self, environments: Sequence[Mapping[str, str]]) -> None:
+        self._environments = [dict(each) for each in environments]
         self._lock = threading.Lock()
         self._checks: list[Check] = []
         self._running = False
@@ -43,7 +43,7 @@ class Diagnoses:
 
     def last(self) -> Diagnosed:
         with self._lock:
-            expected = len([each for each in EXAMINATIONS if self._whole or not each.acts])
+            expected = len(planned(_chosen(whole=self._whole), self._new_places()))
             return Diagnosed(self._running, self._ran_at, self._whole, [*self._checks], expected)
 
     def refresh(self) -> None:
@@ -60,13 +60,20 @@ class Diagnoses:
             self._running, self._whole, self._ran_at, self._checks = True, whole, time.time(), []
         threading.Thread(target=self._run, args=(whole,), name="checks", daemon=True).start()
 
+    def _new_places(self) -> list[Place]:
+        return [Place(each, Path.cwd()) for each in self._environments]
+
     def _run(self, whole: bool) -> None:
-        chosen = [each for each in EXAMINATIONS if whole or not each.acts]
         try:
-            with closing(Place(self._environment, Path.cwd())) as place:
-                for check in run(chosen, place):
+            with ExitStack() as stack:
+                places = [stack.enter_context(closing(place)) for place in self._new_places()]
+                for check in run(_chosen(whole=whole), places):
                     with self._lock:
                         self._checks.append(check)
         finally:
             with self._lock:
                 self._running = False
+
+
+def _chosen(*, whole: bool) -> list[Examination]:
+    return [each for each in EXAMINATIONS if whole or not each.acts]

@@ -1,6 +1,6 @@
 """Who works, and what waits: a few dozen questions to Redis, whatever the number of batches."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -51,16 +51,23 @@ class FailedJob(msgspec.Struct, frozen=True):
 
 
 class Life(msgspec.Struct, frozen=True):
-    """`pools` and `wanted`: how many `work` processes have said so lately, and how many workers they want."""
+    """Who works for a project. `pools`: how many workers each `work` process wants that has said so lately.
 
-    pools: int
-    wanted: int
+    `complaint` is what the workers themselves have said lately of the project: that they can't work for it.
+    """
+
+    pools: dict[str, int]
     workers: list[Worker]
     queues: list[QueueState]
+    complaint: str | None = None
 
     @property
     def alive(self) -> int:
         return sum(worker.alive for worker in self.workers)
+
+    @property
+    def wanted(self) -> int:
+        return sum(self.pools.values())
 
     @property
     def trouble(self) -> str | None:
@@ -81,8 +88,24 @@ class Life(msgspec.Struct, frozen=True):
 def look(queues: Queues) -> Life:
     """Raises `redis.exceptions.RedisError`."""
     now = queues.now()
-    pools, wanted = _pools(queues)
-    return Life(pools, wanted, _workers(queues, now), [_queue(queues, name, now) for name in queues.names])
+    left_out, trouble = (
+        text(said) if said else None for said in queues.connection.mget(queues.left_out, queues.trouble)
+    )
+    states = [_queue(queues, name, now) for name in queues.names]
+    return Life(_pools(queues), _workers(queues, now), states, left_out or trouble)
+
+
+def of_all(lives: Iterable[Life]) -> Life:
+    """Of several projects: a worker, and a `work` process, may work for all of them."""
+    pools: dict[str, int] = {}
+    workers: dict[str, Worker] = {}
+    found = [*lives]
+    for each in found:
+        pools |= each.pools
+        for worker in each.workers:
+            known = workers.get(worker.name)
+            workers[worker.name] = worker if known is None or known.batch is None else known
+    return Life(pools, [*workers.values()], [queue for each in found for queue in each.queues])
 
 
 def failed_jobs(queues: Queues, limit: int = 50) -> list[FailedJob]:
@@ -107,12 +130,11 @@ def failed_jobs(queues: Queues, limit: int = 50) -> list[FailedJob]:
     ]
 
 
-def _pools(queues: Queues) -> tuple[int, int]:
+def _pools(queues: Queues) -> dict[str, int]:
     connection: Any = queues.connection
     names = [text(name) for name in connection.smembers(queues.key("pools"))]
     noted = connection.mget([queues.key(f"pool:{name}") for name in names]) if names else []
-    counts = [int(count) for count in noted if count is not None]
-    return len(counts), sum(counts)
+    return {name: int(count) for name, count in zip(names, noted, strict=True) if count is not None}
 
 
 def _workers(queues: Queues, now: float) -> list[Worker]:

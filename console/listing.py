@@ -83,7 +83,6 @@ def show(request: Request) -> Response:
         query=said,
         every=every,
         states=[str(state) for state in BatchState],
-        projects=here.pages.projects(),
         is_live=any(record.state in UNFINISHED for record in found.records),
     )
 

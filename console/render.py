@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -36,14 +36,8 @@ def _environment() -> Environment:
         "short": words.short,
         "size": words.size,
     }
-    made.globals |= {"asset": assets.path, "batch_path": batch_path, "between": words.between, "link": link}
+    made.globals |= {"asset": assets.path, "between": words.between, "link": link}
     return made
-
-
-def batch_path(batch: str, project: str = "default") -> str:
-    """Where a batch's pages begin. With one project its name is left out."""
-    middle = "" if project == "default" else f"{quote(project, safe='')}/"
-    return f"/batches/{middle}{quote(batch, safe='')}"
 
 
 def coded(text: str) -> Markup:
@@ -76,10 +70,13 @@ def page(
     """`shown` is the page, and the JSON document; `only_html` is for the template alone."""
     if wants_json(request):
         return document(shown, status)
-    settings = request.app.state.site.settings
+    site = request.app.state.site
     common = {
         "who": request.state.who if hasattr(request.state, "who") else "",
-        "read_only": settings.read_only,
+        "read_only": site.settings.read_only,
+        "batch_path": site.batch_path,
+        "has_several": site.has_several,
+        "project_names": [*site.projects],
         "path": request.url.path,
         "json_path": _twin(request),
         "notice": request.query_params.get("done", ""),

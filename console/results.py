@@ -8,8 +8,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from console import manifest, site
-from console.batch import NO_BATCH, asked
+from console import manifest
+from console.batch import asked, no_batch
 from console.manifest import Found, Wanted
 from console.render import page, trouble
 from workers.bucket import layout
@@ -33,7 +33,7 @@ def show(request: Request) -> Response:
     opened = _opened(request)
     if isinstance(opened, Response):
         return opened
-    bucket, batch = opened
+    bucket, batch, project = opened
     query = request.query_params
     wanted = Wanted(
         query.get("key", "")[:_MOST_FILTER],
@@ -48,7 +48,7 @@ def show(request: Request) -> Response:
         return trouble(request, 404, "There are no results: the batch has no manifest, or not as many.")
     shown = {
         "batch": batch,
-        "project": request.path_params.get("project", "default"),
+        "project": project,
         "results": [{**entry, "at": at} for at, entry in found.entries],
         "next": found.after,
         "exact": exact is not None,
@@ -71,14 +71,14 @@ def answer(request: Request) -> Response:
     opened = _opened(request)
     if isinstance(opened, Response):
         return opened
-    bucket, batch = opened
+    bucket, batch, project = opened
     at = _offset(request.path_params["at"])
     entry = manifest.entry_at(bucket, batch, at) if at is not None else None
     if entry is None:
         return trouble(request, 404, "There is no result at this place: open one from the list.")
     shown = {
         "batch": batch,
-        "project": request.path_params.get("project", "default"),
+        "project": project,
         "at": at,
         "entry": entry,
         "document": None,
@@ -102,7 +102,7 @@ def medium(request: Request) -> Response:
     opened = _opened(request)
     if isinstance(opened, Response):
         return opened
-    bucket, batch = opened
+    bucket, batch, _ = opened
     at, number = _offset(request.path_params["at"]), _offset(request.path_params["number"])
     entry = manifest.entry_at(bucket, batch, at) if at is not None else None
     media = entry["media"] if entry else []
@@ -117,12 +117,13 @@ def medium(request: Request) -> Response:
     return Response(data, media_type=kind, headers={"cache-control": "private, max-age=3600"})
 
 
-def _opened(request: Request) -> tuple[Bucket, str] | Response:
+def _opened(request: Request) -> tuple[Bucket, str, str] | Response:
+    """The bucket, the batch, and the name of its project. Raises `WorkerError`."""
     named = asked(request)
-    bucket = site.of(request).bucket(named[0]) if named else None
-    if named is None or bucket is None:
-        return trouble(request, 404, NO_BATCH)
-    return bucket, named[1]
+    if named is None:
+        return no_batch(request)
+    project, batch = named
+    return project.bucket, batch, project.name
 
 
 def _exact(bucket: Bucket, batch: str, wanted: Wanted) -> tuple[int, dict[str, Any]] | None:

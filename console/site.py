@@ -1,34 +1,29 @@
-"""What every page is given: the deployment's Redis, its bucket, and what is under way in this process."""
+"""What every page is given: the deployment's Redis, its projects, and what is under way in this process."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from threading import Lock
+from urllib.parse import quote
 
 from redis import Redis
 from starlette.requests import Request
 
 from console.bulk import Bulks
 from console.diagnosis import Diagnoses
+from console.merged import Merged
+from console.project import Project
 from console.redis_connection import connect
 from console.settings import Settings
 from console.verifications import Verifications
-from workers.bucket.opening import open_bucket
-from workers.bucket.protocol import Bucket
-from workers.contract import Queues
-from workers.contract.history import History
-from workers.contract.history.pages import Pages
-from workers.contract.history.states import DEFAULT_PROJECT
 
 
 @dataclass(frozen=True)
 class Site:
-    """Its Redis and bucket are asked for the first time when a page needs them, so that the console always starts."""
+    """Its Redis is asked for the first time when a page needs it, so that the console always starts."""
 
     settings: Settings
     connection: Redis
-    queues: Queues
-    pages: Pages
-    history: History
+    projects: Mapping[str, Project]
+    pages: Merged
     verifications: Verifications
     bulks: Bulks
     diagnoses: Diagnoses
@@ -36,37 +31,38 @@ class Site:
     @classmethod
     def of(cls, settings: Settings) -> "Site":
         connection = connect(settings.redis_url)
-        queues = Queues(connection, settings.queue_prefix)
-        history = History(connection, settings.queue_prefix)
+        projects = {each.name: Project(each, connection) for each in settings.projects}
+        verifications = Verifications()
         return cls(
             settings,
             connection,
-            queues,
-            Pages(connection, settings.queue_prefix),
-            history,
-            Verifications(settings.environment),
-            Bulks(queues, history),
-            Diagnoses(settings.environment),
+            projects,
+            Merged({name: each.pages for name, each in projects.items()}),
+            verifications,
+            Bulks(projects, verifications),
+            Diagnoses([each.environment for each in settings.projects]),
         )
 
-    def bucket(self, project: str = DEFAULT_PROJECT) -> Bucket | None:
-        """Where a project's results are; None for one that is not told of here. Raises `WorkerError`."""
-        if project != DEFAULT_PROJECT:
-            return None
-        with _OPENING:
-            return self._bucket
+    @property
+    def has_several(self) -> bool:
+        """Whether it has to be said which project is meant."""
+        return len(self.projects) > 1
 
-    @cached_property
-    def _bucket(self) -> Bucket:
-        return open_bucket(self.settings.storage_url, self.settings.environment, make=False)
+    def chosen(self, name: str | None) -> list[Project]:
+        """The project of that name, or all where none is named."""
+        if name is None:
+            return [*self.projects.values()]
+        return [self.projects[name]] if name in self.projects else []
+
+    def batch_path(self, batch: str, project: str | None = None) -> str:
+        """Where a batch's pages begin. With one project its name is left out."""
+        middle = f"{quote(project, safe='')}/" if self.has_several and project else ""
+        return f"/batches/{middle}{quote(batch, safe='')}"
 
     def close(self) -> None:
-        self.verifications.close()
         self.bulks.close()
+        self.verifications.close()
         self.connection.close()
-
-
-_OPENING = Lock()
 
 
 def of(request: Request) -> Site:
@@ -78,3 +74,8 @@ def of(request: Request) -> Site:
 def who(request: Request) -> str:
     """Who acts."""
     return str(request.state.who)
+
+
+def project_filter(request: Request) -> str | None:
+    """The project that `?project=` names; None for all. One that there is not stays, and nothing is of it."""
+    return request.query_params.get("project", "")[:100] or None

@@ -11,6 +11,10 @@ from typing import IO, Any
 
 import msgspec
 
+from console.merged import Ref
+
+Environment = Mapping[str, str]
+
 _AT_ONCE = 2
 _KEPT = 100
 
@@ -18,7 +22,7 @@ _KEPT = 100
 class Verification(msgspec.Struct):
     """One run. `state`: running, done or broken; `report` is what `verify --json` printed."""
 
-    batch: str
+    ref: Ref
     state: str
     started_at: float
     stage: str = ""
@@ -35,29 +39,40 @@ class Busy(Exception):
 class Verifications:
     """The runs of this process, the last of each batch."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = dict(environment)
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._runs: OrderedDict[str, Verification] = OrderedDict()
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._runs: OrderedDict[Ref, Verification] = OrderedDict()
+        self._processes: dict[Ref, subprocess.Popen[bytes]] = {}
 
-    def of(self, batch: str) -> Verification | None:
+    def of(self, ref: Ref) -> Verification | None:
         with self._lock:
-            return self._runs.get(batch)
+            return self._runs.get(ref)
 
-    def start(self, batch: str) -> None:
-        """Begin, unless one of this batch runs already. Raises `Busy`."""
+    def start(self, ref: Ref, environment: Environment) -> None:
+        """Begin, in the environment of its project, unless one of this batch runs already. Raises `Busy`."""
         with self._lock:
             running = [run for run in self._runs.values() if run.state == "running"]
-            if any(run.batch == batch for run in running):
+            if any(run.ref == ref for run in running):
                 return
             if len(running) >= _AT_ONCE:
                 raise Busy(f"{len(running)} batches are being verified already: wait for one of them.")
-            run = self._runs[batch] = Verification(batch, "running", time.time())
-            self._runs.move_to_end(batch)
-            if len(self._runs) > _KEPT:
-                self._runs.popitem(last=False)
-        threading.Thread(target=self._run, args=(run,), name=f"verify-{batch}", daemon=True).start()
+            run = self._begun(ref)
+        name = f"verify-{ref.batch}"
+        threading.Thread(target=self._run, args=(run, environment), name=name, daemon=True).start()
+
+    def verify(self, ref: Ref, environment: Environment) -> Verification:
+        """Do it here and now; what became of it."""
+        with self._lock:
+            run = self._begun(ref)
+        self._run(run, environment)
+        return run
+
+    def stop(self, ref: Ref) -> None:
+        """End the one that runs, if there is one."""
+        with self._lock:
+            process = self._processes.get(ref)
+        if process is not None:
+            process.terminate()
 
     def close(self) -> None:
         with self._lock:
@@ -65,18 +80,28 @@ class Verifications:
         for process in processes:
             process.terminate()
 
-    def _run(self, run: Verification) -> None:
+    def _begun(self, ref: Ref) -> Verification:
+        run = self._runs[ref] = Verification(ref, "running", time.time())
+        self._runs.move_to_end(ref)
+        if len(self._runs) > _KEPT:
+            self._runs.popitem(last=False)
+        return run
+
+    def _run(self, run: Verification, environment: Environment) -> None:
         # -P: no module of the working directory. By name: a room hands over to one that it does not know.
-        command = [sys.executable, "-P", "-m", "receiver.cli", "verify", run.batch, "--json", "--progress"]
+        arguments = ["-P", "-m", "receiver.cli", "verify", run.ref.batch, "--json", "--progress"]
         try:
             process = subprocess.Popen(
-                command, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                [sys.executable, *arguments],
+                env=dict(environment),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
             )
         except OSError as error:
             run.trouble, run.state = f"It can't be run: {error.strerror}.", "broken"
             return
         with self._lock:
-            self._processes[run.batch] = process
+            self._processes[run.ref] = process
         said: list[bytes] = []
         reader = threading.Thread(target=_collect, args=(process.stdout, said), daemon=True)
         reader.start()
@@ -84,7 +109,7 @@ class Verifications:
         process.wait()
         reader.join()
         with self._lock:
-            self._processes.pop(run.batch, None)
+            self._processes.pop(run.ref, None)
         try:
             run.report = json.loads(b"".join(said))
             run.state = "done"

@@ -17,7 +17,7 @@ _HELP_WIDTH = 78
 
 # These work for every project; the latter ones for a single one where it is named.
 _OF_ALL = frozenset({"serve", "work"})
-_OF_ALL_OR_ONE = frozenset({"status", "reconcile"})
+_OF_ALL_OR_ONE = frozenset({"status", "reconcile", "console", "doctor"})
 
 
 class CannotStart(click.ClickException):

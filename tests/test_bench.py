@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from rich.console import Console
 
-from bench import acknowledge, data, folder, growth, memory, small, stack
+from bench import acknowledge, data, folder, growth, memory, pages, small, stack
 from bench import s3 as to_s3
 from bench.measure import Place, fresh_folder, take_turns, timed_process
 from bench.slow_bucket import delayed
@@ -222,6 +222,14 @@ def test_every_side_of_the_small_batches_runs(tmp_path: Path) -> None:
 
     assert set(taken) == {folder.OURS, small.EMPTY_JOBS}
     assert all(seconds > 0 for each in taken.values() for seconds in each)
+
+
+def test_pages_are_measured_calm_and_while_deliveries_arrive(run: Stack, tmp_path: Path) -> None:
+    found = pages.measure(run, tmp_path, batches=60, keys=KEYS, rounds=2, seconds=1)
+
+    assert len(found) > 8
+    assert all(page.calm and page.loaded for page in found)
+    assert found[0].row().startswith("| `/batches` | ")
 
 
 def test_growth_is_measured(run: Stack, tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ class Admission:
                     working.append(each.settings)
                     logger.info("project_taken_on", **each.settings.shown())
                     with suppress(RedisError):
-                        self._connection.delete(_left_out(self._queues(each)))
+                        self._connection.delete(self._queues(each).left_out)
         self.working = tuple(working)
 
     def _leave_out(self, candidate: _Candidate) -> None:
@@ -219,7 +219,7 @@ class Admission:
         with suppress(RedisError):
             for each in self._all:
                 if not each.is_ready:
-                    key = _left_out(self._queues(each))
+                    key = self._queues(each).left_out
                     self._connection.set(key, each.reason or _AWAITED, ex=int(2 * TRY_AGAIN_SECONDS))
             self._noted_at = time.monotonic()
 
@@ -237,9 +237,5 @@ def _name(settings: Settings) -> str:
 
 def left_out(queues: Queues) -> str | None:
     """Why a pool does not work for a project, if it said so lately."""
-    said = queues.connection.get(_left_out(queues))
+    said = queues.connection.get(queues.left_out)
     return contract.text(said) if said is not None else None
-
-
-def _left_out(queues: Queues) -> str:
-    return queues.key("left_out")

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from workers import notices
 from workers.bucket.probe import try_bucket
 from workers.command_line import batch_id, fail, told
-from workers.contract import Announced, Announcement, Outcome, Queues, Trigger, logs
+from workers.contract import Announced, Announcement, Outcome, Queues, Trigger, forgetting, logs
 from workers.contract.history import History
 from workers.contract.setting.reading import WrongSetting
 from workers.contract.settings import LOG_FORMAT
@@ -147,7 +147,7 @@ def forget(batch: str, *, as_json: bool) -> None:
     batch = batch_id(batch)
     with told(), in_one_sentence():
         queues = _queues()
-        forgotten = queues.forget(batch)
+        forgotten = forgetting.forget(queues, batch)
         if forgotten:
             History(queues.connection, queues.prefix).act(
                 "command line", "forget", batch=batch, jobs=forgotten

@@ -40,7 +40,7 @@ def counted(queues: Queues, step: Callable[[], None]) -> Callable[[], None]:
                 note_trouble(queues, str(error), time.monotonic() - began)
             raise
         with suppress(RedisError):
-            queues.connection.delete(queues.key("trouble"), queues.key("rest"))
+            queues.connection.delete(queues.trouble, queues.key("rest"))
 
     return run
 
@@ -48,14 +48,14 @@ def counted(queues: Queues, step: Callable[[], None]) -> Callable[[], None]:
 def note_trouble(queues: Queues, reason: str, lost_seconds: float) -> None:
     rest = min(_REST * max(lost_seconds, _LEAST_SECONDS), _MOST_REST_SECONDS)
     with queues.connection.pipeline() as pipe:
-        pipe.set(queues.key("trouble"), reason, ex=_TROUBLE_SECONDS)
+        pipe.set(queues.trouble, reason, ex=_TROUBLE_SECONDS)
         pipe.set(queues.key("rest"), "1", px=int(rest * 1000))
         pipe.execute()
 
 
 def trouble(queues: Queues) -> str | None:
     """Why the last job of a project failed, where that was no single batch's fault, and none has succeeded since."""
-    said = queues.connection.get(queues.key("trouble"))
+    said = queues.connection.get(queues.trouble)
     return contract.text(said) if said is not None else None
 
 

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import click
@@ -12,8 +12,10 @@ from console.doctor.check import Check, Diagnosis, Status
 from console.doctor.examinations import EXAMINATIONS
 from console.doctor.place import Place
 from console.doctor.report import line, markdown, verdict
-from console.doctor.run import run
+from console.doctor.run import planned, run
+from workers.contract import projects
 from workers.contract.setting.kinds import is_https_or_loopback
+from workers.contract.setting.reading import WrongSetting
 
 
 def _check_url(_context: click.Context, _parameter: click.Parameter, url: str | None) -> str | None:
@@ -40,16 +42,26 @@ def doctor(*, url: str | None, as_json: bool, as_markdown: bool) -> None:
     objects below _work/_probe/ into the bucket and takes them away again, and has Gemini send one test event. Nothing
     that it prints holds a secret.
 
+    With several projects, each is looked at; --project has it look at one.
+
     Exits 0 when nothing failed, also with warnings; 1 when something did.
     """
     if as_json and as_markdown:
         raise click.UsageError("--json and --markdown exclude each other.")
+    try:
+        known = projects.load(os.environ)
+    except WrongSetting as error:
+        raise click.UsageError(str(error)) from None
+    if url and len(known) > 1:
+        raise click.UsageError("--url is the address of one project: say --project NAME, too.")
     checks: list[Check] = []
-    with closing(Place(os.environ, Path.cwd(), url)) as place:
-        for check in run(EXAMINATIONS, place):
+    with ExitStack() as stack:
+        places = [stack.enter_context(closing(Place(each.environment, Path.cwd(), url))) for each in known]
+        width = max(len(name) for name, _, _ in planned(EXAMINATIONS, places))
+        for check in run(EXAMINATIONS, places):
             checks.append(check)
             if not (as_json or as_markdown):
-                click.echo(line(check))
+                click.echo(line(check, width))
     is_ok = all(check.status is not Status.FAILED for check in checks)
     if as_json:
         click.echo(msgspec.json.encode(Diagnosis(is_ok, checks)).decode())

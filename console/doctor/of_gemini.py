@@ -86,7 +86,7 @@ def of_url(place: Place) -> Finding:
     if doubles:
         return warning(
             f"There are {len(doubles) + 1} webhooks for {ours.uri}: everything is delivered several times.",
-            " && ".join(f"batch-receiver webhooks delete {shlex.quote(each)} --yes" for each in doubles),
+            " && ".join(place.command(f"webhooks delete {shlex.quote(each)} --yes") for each in doubles),
         )
     return ok(f"{ours.uri} ends in WEBHOOK_PATH.")
 
@@ -152,6 +152,6 @@ def of_clock(place: Place) -> Finding:
 
 def _register(place: Place, url: str) -> str:
     file = place.secret_file
-    return f"batch-receiver register --url {shlex.quote(url)}" + (
-        f" --secret-file {shlex.quote(file)}" if file else ""
+    return place.command(
+        f"register --url {shlex.quote(url)}" + (f" --secret-file {shlex.quote(file)}" if file else "")
     )

@@ -43,7 +43,8 @@ def of_workers(place: Place) -> Finding:
     oldest = max(queue.oldest_seconds for queue in seen.queues)
     waiting = sum(queue.waiting for queue in seen.queues)
     queued = f"{waiting} jobs wait, the oldest for {oldest:.0f} s" if waiting else "nothing waits"
-    return ok(f"{seen.alive} workers of {seen.pools} `work` processes are alive; {queued}.")
+    pools = f"{len(seen.pools)} `work` process{'es' if len(seen.pools) > 1 else ''}"
+    return ok(f"{seen.alive} worker{'s' if seen.alive > 1 else ''} of {pools} alive; {queued}.")
 
 
 def of_reconcile(place: Place) -> Finding:
@@ -59,13 +60,13 @@ def of_reconcile(place: Place) -> Finding:
     if said is None:
         return warning(
             "It has not ended without trouble yet: `batch-receiver work` runs it, or do it yourself.",
-            "batch-receiver reconcile",
+            place.command("reconcile"),
         )
     ago = now - float(text(said))
     if ago > _SOON * interval:
         return failed(
             f"The last run without trouble ended {ago / 60:.0f} minutes ago, and one is due every {interval / 60:g}: is"
             " `batch-receiver work` running?",
-            "batch-receiver reconcile",
+            place.command("reconcile"),
         )
     return ok(f"The last run ended {ago / 60:.0f} minutes ago, without trouble.")

@@ -15,7 +15,7 @@ from console.doctor.fact import CannotTell, Fact
 from console.redis_connection import connect
 from workers.contract import Queues
 from workers.contract import settings as declared
-from workers.contract.setting.reading import Setting, WrongSetting
+from workers.contract.setting.reading import PROJECT, Setting, WrongSetting
 from workers.contract.settings import SETTINGS
 from workers.gemini.access import Access, Secret
 from workers.gemini.batches import Batch
@@ -76,6 +76,15 @@ class Place:
     def secret_file(self) -> str | None:
         """The file of signing secrets that `serve` watches."""
         return self.environment.get(declared.WEBHOOK_SIGNING_SECRET_FILE.name, "").strip() or None
+
+    @property
+    def project(self) -> str | None:
+        """Its name, where there are several."""
+        return self.environment.get(PROJECT)
+
+    def command(self, words: str) -> str:
+        """A command of ours as it has to be typed here."""
+        return f"batch-receiver {words}" + (f" --project {self.project}" if self.project else "")
 
     def setting(self, setting: Setting[T]) -> T:
         """Raises `CannotTell` where it is wrong or missing: `settings` says so."""

@@ -14,15 +14,15 @@ _COLOURS = {
     Status.FAILED: "red",
     Status.SKIPPED: "bright_black",
 }
-_WIDTH = 16
+WIDTH = 16
 
 
-def line(check: Check) -> str:
-    """One check for a terminal: its mark, its sentence and, below, the command that mends it."""
+def line(check: Check, width: int = WIDTH) -> str:
+    """One check for a terminal: its mark, its sentence and, below, the command that mends it. `width`: of the names."""
     mark = click.style(_MARKS[check.status], fg=_COLOURS[check.status])
-    shown = f"{mark} {check.name:{_WIDTH}}  {printable(check.message)}"
+    shown = f"{mark} {check.name:{width}}  {printable(check.message)}"
     if check.fix:
-        shown += f"\n  {'':{_WIDTH}}  $ {click.style(printable(check.fix), bold=True)}"
+        shown += f"\n  {'':{width}}  $ {click.style(printable(check.fix), bold=True)}"
     return shown
 
 

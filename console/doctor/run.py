@@ -1,7 +1,7 @@
 """All checks at once, each within its deadline; what breaks or never ends stops no other."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotInTime
 from time import monotonic
@@ -15,27 +15,44 @@ DEADLINE_SECONDS = 25.0
 
 
 class Examination(NamedTuple):
-    """`look` is called in a thread of its own; `acts`: it puts something down, or has something sent."""
+    """`look` is called in a thread of its own; `acts`: it puts something down, or has something sent.
+
+    `of_all`: it is the same for all projects.
+    """
 
     name: str
     look: Callable[[Place], Finding]
     acts: bool = False
+    of_all: bool = False
+
+
+def planned(
+    examinations: Iterable[Examination], places: Sequence[Place]
+) -> list[tuple[str, Examination, Place]]:
+    """What is looked at, and where: with several projects first what they share, then each with its name."""
+    examinations = [*examinations]
+    if len(places) == 1:
+        return [(each.name, each, places[0]) for each in examinations]
+    return [(each.name, each, places[0]) for each in examinations if each.of_all] + [
+        (f"{place.project}: {each.name}", each, place)
+        for place in places
+        for each in examinations
+        if not each.of_all
+    ]
 
 
 def run(
-    examinations: Iterable[Examination], place: Place, seconds: float = DEADLINE_SECONDS
+    examinations: Iterable[Examination], places: Sequence[Place], seconds: float = DEADLINE_SECONDS
 ) -> Iterator[Check]:
-    """Every check in the order given, each as soon as it and those before it are done."""
+    """Every check in the order given, each as soon as it and those before it are done; one place for each project."""
     deadline = monotonic() + seconds
-    begun = [(each, _begin(each, place)) for each in examinations]
-    for examination, future in begun:
+    begun = [(name, place, _begin(each, place)) for name, each, place in planned(examinations, places)]
+    for name, place, future in begun:
         try:
             finding = future.result(max(0.0, deadline - monotonic()))
         except NotInTime:
             finding = failed(f"No answer within {seconds:g} seconds.")
-        yield Check(
-            examination.name, finding.status, place.masked(finding.message), place.masked(finding.fix)
-        )
+        yield Check(name, finding.status, place.masked(finding.message), place.masked(finding.fix))
 
 
 def _begin(examination: Examination, place: Place) -> "Future[Finding]":

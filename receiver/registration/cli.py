@@ -194,6 +194,8 @@ def list_webhooks(*, as_json: bool) -> None:
         found = list(gemini.list())
     if as_json:
         _print_json(Listed(found))
+    elif not found:
+        click.echo("No webhook is registered: `batch-receiver register --url URL` does it.", err=True)
     else:
         rows = [
             [each.id, each.state, each.uri, ", ".join(each.subscribed_events), each.name] for each in found

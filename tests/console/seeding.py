@@ -8,7 +8,7 @@ from redis import Redis
 
 from tests.support.deployment import result_line
 from workers.contract import Queues
-from workers.contract.history import BatchState, Delivered, History, Names, deliver, ref_of, step
+from workers.contract.history import BatchState, Delivered, History, Names, deliver, step
 
 HOSTILE_KEY = "<script>alert('key')</script>\u202egnp.exe\x1b[31m"
 HOSTILE_TEXT = "<img src=x onerror=alert('text')>\x1b]0;owned\x07 \u202eright to left"
@@ -59,7 +59,7 @@ class Seeds:
             step("fetched", at + took - 1, parts=fields["parts"], keys=total),
             step("committed", at + took, total=total, revision=1),
         )
-        ref = ref_of(batch)
+        ref = self.names.ref(batch)
         self.history.note(ref, BatchState.ANNOUNCED, at=at)
         self.history.note(
             ref,
@@ -76,7 +76,7 @@ class Seeds:
         name = str(fields.get("display_name", "nightly-summaries"))
         known = {"trigger": "webhook", "display_name": name, "model": _MODELS[0], **fields}
         told = step("announced", at, by="webhook", outcome="accepted", webhook_id=f"msg_{batch}")
-        self.history.note(ref_of(batch), state, at=at, steps=(told,), fields=known, display_name=name)
+        self.history.note(self.names.ref(batch), state, at=at, steps=(told,), fields=known, display_name=name)
 
     def delivered(self, outcome: Delivered, **fields: Any) -> None:
         with self.connection.pipeline() as pipe:

@@ -4,13 +4,15 @@ import re
 from typing import Any
 
 import pytest
+from rq.job import JobStatus
 
 from tests.console.conftest import Console
 from tests.console.seeding import Seeds, lines
 from tests.support.deployment import Deployment
 from tests.support.queues import BATCHES
 from tests.support.waiting import wait_until
-from workers.contract import Trigger
+from workers.contract import Announcement, Trigger
+from workers.contract.history.states import BatchState
 
 
 def form_of(page: str) -> dict[str, str]:
@@ -140,3 +142,98 @@ def test_a_bulk_action_can_be_stopped(console: Console, seeds: Seeds) -> None:
     assert ended["state"] == "stopped"
     assert ended["done"] < 2000
     assert len(waiting(seeds)) == ended["accepted"]
+
+
+def ended(console: Console, path: str) -> Any:
+    """A bulk action, once it has ended."""
+
+    def look() -> Any:
+        seen = console.json(f"{path}.json")
+        return seen["state"] != "running" and seen
+
+    return wait_until(look, seconds=120, what="the end of the bulk action")
+
+
+def test_a_bulk_verification_leaves_alone_what_is_not_committed_and_names_what_is_damaged(
+    console: Console, deployment: Deployment, seeds: Seeds
+) -> None:
+    for number in range(3):
+        batch = deployment.gemini.put_batch(b"".join(lines(2)[:2]), batch_id=f"whole{number}")
+        assert deployment.run("process", batch).returncode == 0
+        seeds.committed(batch, display_name="verified")
+    (console.folder / "whole1" / "manifest.jsonl").unlink()
+    seeds.failed("f1", "It broke.", display_name="verified")
+    page = console.get("/actions/new?action=verify&q=verified")
+
+    assert "Verify 3 batches?" in page.text
+    assert "1 of them are not committed" in page.text
+    path = console.post("/actions/bulk", form_of(page.text)).headers["location"]
+    found = ended(console, path)
+    assert (found["total"], found["outcomes"], found["first_bad"]) == (
+        3,
+        {"good": 2, "bad": 1, "broken": 0},
+        ["whole1"],
+    )
+    assert 'href="/batches/whole1"' in console.get(path).text
+    assert console.json("/batches/whole1.json")["verification"]["report"]["good"] is False
+    log = console.json("/actions.json")["actions"]
+    assert [(each["action"], each["who"]) for each in log] == [
+        ("bulk-verify-done", "local"),
+        ("bulk-verify", "local"),
+    ]
+
+
+def test_a_bulk_verification_that_is_stopped_ends_the_one_under_way(
+    console: Console, seeds: Seeds, deployment: Deployment
+) -> None:
+    batch = deployment.gemini.put_batch(b"".join(lines()), batch_id="first")
+    assert deployment.run("process", batch).returncode == 0
+    for number in range(200):
+        seeds.committed(f"c{number:03d}")
+    path = console.post("/actions/bulk", {"action": "verify", "state": "succeeded"}).headers["location"]
+    assert console.post(f"{path}/stop").status_code == 303
+    found = ended(console, path)
+
+    assert found["state"] == "stopped"
+    assert found["done"] < 200
+    assert "stop-verify" in {each["action"] for each in console.json("/actions.json")["actions"]}
+
+
+def test_many_are_forgotten_at_once_but_not_what_runs_or_is_committed(console: Console, seeds: Seeds) -> None:
+    for number in range(120):
+        seeds.queues.announce([Announcement(f"f{number}", Trigger.WEBHOOK)])
+        seeds.failed(f"f{number}", "It broke.", display_name="broken")
+    seeds.committed("done", display_name="broken")
+    seeds.in_state("busy", BatchState.RUNNING, display_name="broken")
+    seeds.failed("other", "It broke.", display_name="another")
+    page = console.get("/actions/new?action=forget&q=broken")
+
+    assert "Forget 120 batches?" in page.text
+    assert console.json("/batches.json?q=broken")["total"] == 122
+    found = ended(console, console.post("/actions/bulk", form_of(page.text)).headers["location"])
+    assert (found["state"], found["outcomes"]) == ("done", {"forgotten": 120, "kept": 0})
+    assert waiting(seeds) == []
+    left = {each["batch"] for each in console.json("/batches.json")["batches"]}
+    assert left == {"done", "busy", "other"}
+    assert "bulk-forget" in {each["action"] for each in console.json("/actions.json")["actions"]}
+
+
+def test_what_runs_by_now_is_not_forgotten(console: Console, seeds: Seeds) -> None:
+    seeds.queues.announce([Announcement("f1", Trigger.WEBHOOK)])
+    seeds.failed("f1", "It broke.")
+    job = seeds.queues.queue(BATCHES).fetch_job("batch-receiver-batch-f1")
+    assert job
+    job.set_status(JobStatus.STARTED)
+    path = console.post("/actions/bulk", {"action": "forget", "state": "given-up"}).headers["location"]
+
+    assert ended(console, path)["outcomes"] == {"forgotten": 0, "kept": 1}
+    assert console.json("/batches/f1.json")["record"]["state"] == "given-up"
+
+
+@pytest.mark.parametrize("action", ["verify", "forget"])
+def test_verify_and_forget_want_a_filter_too(console: Console, seeds: Seeds, action: str) -> None:
+    seeds.failed("f1", "It broke.")
+
+    assert console.get(f"/actions/new?action={action}").status_code == 422
+    assert console.post("/actions/bulk", {"action": action}).status_code == 422
+    assert console.json("/batches.json")["total"] == 1

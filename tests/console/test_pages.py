@@ -101,6 +101,20 @@ def test_a_batch_in_every_state_has_its_row_and_its_page(
     assert console.json("/batches/abc.json")["record"]["state"] == state
 
 
+@pytest.mark.parametrize("fields", [{}, {"parts": 3, "parts_done": 1}, {"expected": 4000}])
+def test_how_many_keys_are_fetched_stands_in_the_list_and_on_the_page(
+    console: Console, seeds: Seeds, fields: dict[str, int]
+) -> None:
+    seeds.in_state("abc", BatchState.RUNNING, keys=1234, **{"expected": 2468, **fields})
+    page = console.get("/batches/abc")
+
+    assert page.status_code == 200
+    assert "1\u202f234 keys fetched" in page.text
+    assert console.get("/batches").status_code == 200
+    if not fields.get("parts"):
+        assert "1\u202f234 keys" in console.get("/batches").text
+
+
 def test_a_batch_shows_its_timeline_summary_and_objects(console: Console, seeds: Seeds, batch: str) -> None:
     seeds.committed(batch, total=125, failed=1)
     page, twin = console.get(f"/batches/{batch}").text, console.json(f"/batches/{batch}.json")

@@ -120,7 +120,7 @@ def test_every_alert_has_its_section_in_the_runbooks() -> None:
 def test_rules_and_dashboard_name_only_metrics_that_there_are(redis_client: Redis) -> None:
     history = History(redis_client, "t")
     history.note(ref_of("abc"), BatchState.GIVEN_UP, at=1.0)
-    shown = metrics.render(redis_client, "t", "1").decode()
+    shown = metrics.render(redis_client, ["t"], "1").decode()
     known = set(re.findall(r"^# TYPE (\w+) ", shown, re.MULTILINE))
     known |= {f"{name}{end}" for name in known for end in ("_total", "_bucket", "_sum", "_count")}
     known |= {"batch_receiver_deliveries_total", "batch_receiver_delivery_seconds_bucket"}

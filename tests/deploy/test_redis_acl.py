@@ -16,6 +16,7 @@ from tests.support.deployment import Deployment, result_line, tell_the_whole_sto
 from tests.support.processes import Process
 from tests.support.waiting import wait_until
 from workers.contract import Announcement, Outcome, Queues, Trigger
+from workers.contract.forgetting import forget
 from workers.turns import note_trouble, trouble
 
 
@@ -53,7 +54,7 @@ def test_the_receiver_announces_in_every_project_and_the_workers_take_it(
         queues = Queues(workers, prefix)
         note_trouble(queues, "The bucket is away.", 1.0)
         assert trouble(queues) == "The bucket is away."
-        assert queues.forget("abc") == 1
+        assert forget(queues, "abc") == 1
 
 
 @pytest.mark.parametrize(

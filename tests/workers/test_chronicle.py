@@ -68,7 +68,7 @@ def events(pages: Pages, batch: str) -> list[str]:
 
 
 def sample(redis: Redis, name: str) -> float:
-    text = metrics.render(redis, "batch-receiver", "1").decode()
+    text = metrics.render(redis, ["batch-receiver"], "1").decode()
     found = re.search(rf"^batch_receiver_{re.escape(name)} (\S+)$", text, re.MULTILINE)
     assert found, text
     return float(found[1])
@@ -267,7 +267,7 @@ def test_requests_are_counted_by_call_and_status_and_never_by_batch(
     assert sample(redis_client, 'gemini_requests_total{call="batch",code="503"}') == 1
     assert sample(redis_client, 'gemini_requests_total{call="batch",code="200"}') == 1
     assert sample(redis_client, 'gemini_requests_total{call="download",code="200"}') == 1
-    assert batch not in metrics.render(redis_client, "batch-receiver", "1").decode()
+    assert batch not in metrics.render(redis_client, ["batch-receiver"], "1").decode()
 
 
 def test_a_history_that_can_not_be_written_holds_up_nothing(

@@ -21,6 +21,7 @@ from rq.serializers import JSONSerializer
 from tests.support.queues import BATCHES, PARTS, queue
 from workers import contract
 from workers.contract import Announced, Announcement, Outcome, Queues, Trigger
+from workers.contract.forgetting import forget
 from workers.contract.queues import ANNOUNCEMENT_TTL_SECONDS
 from workers.contract.records import FAILURE_TTL_SECONDS, JOB_TIMEOUT_SECONDS
 
@@ -401,7 +402,7 @@ def test_two_prefixes_share_a_database_and_nothing_else(redis_client: Redis) -> 
     theirs.announce([told("abc")])
     theirs.enqueue_part("abc", 1)
 
-    assert ours.forget("abc") == 1
+    assert forget(ours, "abc") == 1
 
     assert redis_client.lrange("rq:queue:other-batches", 0, -1) == [b"other-batch-abc"]
     assert theirs.jobs_of("abc") == ["other-batch-abc", "other-part-abc-00001"]

@@ -6,7 +6,6 @@ Everything here begins with `QUEUE_PREFIX`, so that a database can be shared: no
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, TypeVar
 
 from redis import Redis
@@ -79,6 +78,16 @@ class Queues:
     def strangers(self) -> str:
         """A set of the batches that nothing but dynamic webhooks told of."""
         return self.key("strangers")
+
+    @property
+    def trouble(self) -> str:
+        """Why the last job failed, where that was no single batch's fault, and none has succeeded since."""
+        return self.key("trouble")
+
+    @property
+    def left_out(self) -> str:
+        """Why a pool does not work for this project, if it said so lately."""
+        return self.key("left_out")
 
     def announcement(self, batch: str) -> str:
         """A hash that outlives the job's record: one counter a trigger, `user_metadata`, `refetch`."""
@@ -202,25 +211,13 @@ class Queues:
             return False
         return self._enqueue(self._look(batch), hurry=True)
 
-    def forget(self, batch: str) -> int:
-        """Remove every job of a batch that does not run, and what was announced; how many jobs there were."""
-        forgotten = 0
-        for job_id in self.jobs_of(batch):
-            with suppress(NoSuchJobError):
-                job = DeletableJob.fetch(job_id, connection=self.connection, serializer=JSONSerializer)
-                if job.get_status() is not JobStatus.STARTED:
-                    job.delete()
-                    self.connection.srem(self.jobs, job_id)
-                    forgotten += 1
-        self.connection.delete(self.announcement(batch))
-        self.connection.srem(self.strangers, batch)
-        history.History(self.connection, self.prefix).drop_unfinished(self._history.ref(batch))
-        return forgotten
-
     def jobs_of(self, batch: str) -> list[str]:
         """The ids of a batch's jobs, as far as there are records of them: its own first, then those of parts."""
-        ids = {text(member) for member in self.connection.sscan_iter(self.jobs, count=1000)}
-        return sorted(job_id for job_id in ids if self.batch_of(job_id) == batch)
+        return sorted(job_id for job_id in self.job_ids() if self.batch_of(job_id) == batch)
+
+    def job_ids(self) -> set[str]:
+        """Those of all jobs there are, and of some that there were."""
+        return {text(member) for member in self.connection.sscan_iter(self.jobs, count=1000)}
 
     def _enqueue(self, new: NewJob, *, hurry: bool) -> bool:
         def write(pipe: Any) -> bool:

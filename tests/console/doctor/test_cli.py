@@ -40,7 +40,7 @@ def test_a_check_that_breaks_or_never_ends_stops_no_other(tmp_path: Path) -> Non
         Examination("cannot", cannot),
         Examination("fine", lambda _: ok("Fine.")),
     ]
-    found = [*run(examinations, place(tmp_path), seconds=0.5)]
+    found = [*run(examinations, [place(tmp_path)], seconds=0.5)]
     never.set()
 
     assert [(check.name, check.status) for check in found] == [

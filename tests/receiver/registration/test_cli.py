@@ -406,6 +406,14 @@ def test_webhooks_are_listed_a_line_each_for_other_programs(run: Run, service: S
     assert "\x1b" not in lines[1]
 
 
+@pytest.mark.usefixtures("service")
+def test_where_there_is_no_webhook_it_says_how_to_get_one_and_lists_nothing(run: Run) -> None:
+    listed = run("webhooks", "list")
+
+    assert (listed.exit_code, listed.stdout) == (0, "")
+    assert "No webhook is registered: `batch-receiver register --url URL` does it." in listed.stderr
+
+
 def test_webhooks_are_a_table_on_a_terminal(service: Service, tmp_path: Path) -> None:
     service.existing()
     ours, theirs = os.openpty()

@@ -6,6 +6,7 @@ import redis
 
 from tests.support.processes import ROOT
 from workers.contract.announcements import Announcement, Trigger
+from workers.contract.forgetting import forget
 from workers.contract.projects import DEFAULT, NotClear, Project, choose, load
 from workers.contract.queues import Queues
 from workers.contract.setting.reading import CREDENTIALS, WrongSetting
@@ -145,7 +146,7 @@ def test_the_same_batch_in_two_projects_is_two_batches(tmp_path: Path, redis_cli
     assert one.announce([Announcement("abc", Trigger.WEBHOOK)]) == ["accepted"]
     assert other.announced("abc").count == 0
     assert other.announce([Announcement("abc", Trigger.DYNAMIC)]) == ["accepted"]
-    assert other.forget("abc") == 1
+    assert forget(other, "abc") == 1
     assert one.announced("abc").strongest is Trigger.WEBHOOK
     assert one.jobs_of("abc") == [one.batch_job_id("abc")]
 

@@ -6,7 +6,7 @@ No label is a batch, a key or a worker.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -89,22 +89,26 @@ def took(pipe: Any, names: Names, seconds: float) -> None:
     count(pipe, names, f"{_HISTOGRAM}_sum", amount=float(seconds))
 
 
-def render(connection: Redis, prefix: str, version: str) -> bytes:
-    """The body of `/metrics`. Raises `redis.exceptions.RedisError` where Redis does not answer."""
+def render(connection: Redis, prefixes: Sequence[str], version: str) -> bytes:
+    """The body of `/metrics`, of all projects together: one prefix each.
+
+    What has no label for a project is added up, or that of the one that is worst off. Raises
+    `redis.exceptions.RedisError` where Redis does not answer.
+    """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Looked(connection, prefix, version))
+    registry.register(_Looked(connection, prefixes, version))
     return generate_latest(registry)
 
 
 class _Looked(Collector):
     """What there is at this moment."""
 
-    def __init__(self, connection: Redis, prefix: str, version: str) -> None:
+    def __init__(self, connection: Redis, prefixes: Sequence[str], version: str) -> None:
         self._connection: Any = connection
-        self._prefix = prefix
+        self._prefixes = prefixes
         self._version = version
-        self._names = Names(prefix)
-        self._pages = Pages(connection, prefix)
+        self._names = [Names(prefix) for prefix in prefixes]
+        self._pages = [Pages(connection, prefix) for prefix in prefixes]
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: registering is no scrape."""
@@ -112,7 +116,9 @@ class _Looked(Collector):
 
     def collect(self) -> Iterator[Metric]:
         begun = time.perf_counter()
-        yield from self._counted(texts(self._connection.hgetall(self._names.metrics)))
+        yield from self._counted(
+            _together([texts(self._connection.hgetall(names.metrics)) for names in self._names])
+        )
         yield from self._queues()
         yield from self._batches()
         yield self._workers()
@@ -141,17 +147,21 @@ class _Looked(Collector):
             _PREFIX + "queue_oldest_seconds", "How long the first of them has waited.", labels=["queue"]
         )
         for queue in ("batches", "parts"):
-            name = f"{self._prefix}-{queue}"
-            with self._connection.pipeline(transaction=False) as pipe:
-                pipe.llen(f"rq:queue:{name}")
-                pipe.zcard(f"rq:scheduled:{name}")
-                # What is urgent is put before what is old.
-                pipe.lrange(f"rq:queue:{name}", 0, _OLDEST - 1)
-                waiting, scheduled, first = pipe.execute()
-            jobs.add_metric([queue], waiting + scheduled)
-            oldest.add_metric([queue], self._age([text(job) for job in first]))
+            found = [self._queue(f"{prefix}-{queue}") for prefix in self._prefixes]
+            jobs.add_metric([queue], sum(count for count, _ in found))
+            oldest.add_metric([queue], max(age for _, age in found))
         yield jobs
         yield oldest
+
+    def _queue(self, name: str) -> tuple[int, float]:
+        """How many jobs wait, and the age of the first."""
+        with self._connection.pipeline(transaction=False) as pipe:
+            pipe.llen(f"rq:queue:{name}")
+            pipe.zcard(f"rq:scheduled:{name}")
+            # What is urgent is put before what is old.
+            pipe.lrange(f"rq:queue:{name}", 0, _OLDEST - 1)
+            waiting, scheduled, first = pipe.execute()
+        return waiting + scheduled, self._age([text(job) for job in first])
 
     def _age(self, jobs: list[str]) -> float:
         with self._connection.pipeline(transaction=False) as pipe:
@@ -165,28 +175,33 @@ class _Looked(Collector):
             _PREFIX + "batches", "Batches of the last 90 days.", labels=["state", "project"]
         )
         given_up = 0
-        for project in self._pages.projects():
-            counts = self._pages.counts(project)
+        for pages in self._pages:
+            counts = pages.counts()
             given_up += counts[BatchState.GIVEN_UP]
             for state in BatchState:
-                states.add_metric([state.value, project], counts[state])
+                states.add_metric([state.value, pages.names.project], counts[state])
         yield states
         yield _gauge("failed_batches", "Batches that failed for good and wait for somebody.", given_up)
         now = time.time()
-        first = self._connection.zrange(self._names.expiring, 0, 0, withscores=True)
-        nearest = float(first[0][1]) - now if first else float("inf")
+        firsts = [self._connection.zrange(names.expiring, 0, 0, withscores=True) for names in self._names]
+        nearest = min((float(first[0][1]) - now for first in firsts if first), default=float("inf"))
         yield _gauge(
             "nearest_expiry_seconds",
             "Until results that are not committed may be gone; +Inf for none.",
             nearest,
         )
-        oldest = self._pages.oldest([*(UNFINISHED - {BatchState.GIVEN_UP})])
-        age = now - oldest.announced_at if oldest and oldest.announced_at else 0.0
+        oldest = [pages.oldest([*(UNFINISHED - {BatchState.GIVEN_UP})]) for pages in self._pages]
+        age = max((now - each.announced_at for each in oldest if each and each.announced_at), default=0.0)
         yield _gauge("unfinished_oldest_seconds", "Age of the oldest batch that is not committed.", age)
 
     def _workers(self) -> Metric:
         found = dict.fromkeys(("idle", "busy", "silent"), 0)
-        keys = [text(key) for key in self._connection.smembers(f"rq:workers:{self._prefix}-batches")]
+        # A worker works for all projects.
+        keys = {
+            text(key)
+            for prefix in self._prefixes
+            for key in self._connection.smembers(f"rq:workers:{prefix}-batches")
+        }
         with self._connection.pipeline(transaction=False) as pipe:
             for key in keys:
                 pipe.hmget(key, "state", "last_heartbeat")
@@ -205,6 +220,15 @@ class _Looked(Collector):
         if int(about.get("aof_enabled", 0)):
             return bool(about.get("aof_last_write_status", "ok") == "ok")
         return False
+
+
+def _together(all_fields: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """The fields of several projects as those of one."""
+    merged: dict[str, str] = {}
+    for field in sorted({field for fields in all_fields for field in fields}):
+        numbers = [float(fields[field]) for fields in all_fields if field in fields]
+        merged[field] = str(min(numbers) if field.partition("|")[0] in _GAUGES else sum(numbers))
+    return merged
 
 
 def _of(fields: Mapping[str, str], name: str, labels: int) -> Iterator[tuple[list[str], float]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from redis import Redis
 
+from workers.contract.history import searching
 from workers.contract.history.states import (
     ANY,
     WARNED,
@@ -134,20 +135,41 @@ class Pages:
             total, refs = pipe.execute()
         return Page(self.records([text(ref) for ref in refs]), total)
 
+    def newest(self, wanted: Filter, most: int) -> tuple[list[tuple[float, str]], int]:
+        """The newest that match, at most so many: when each was first told of, and its ref; and how many match."""
+        if wanted.text or (wanted.warnings and wanted.state):
+            found = self._ranked(wanted)
+            return found[:most], len(found)
+        index, (least, highest) = self._index(wanted), _bounds(wanted)
+        with self._connection.pipeline(transaction=False) as pipe:
+            pipe.zcount(index, least, highest)
+            pipe.zrevrangebyscore(index, highest, least, start=0, num=most, withscores=True)
+            total, rows = pipe.execute()
+        return [(float(moment), text(ref)) for ref, moment in rows], total
+
     def matching(self, wanted: Filter) -> list[str]:
         """The refs of all batches that match, newest first; for `records`, and for what is done to all of them."""
-        index, (least, most) = self._index(wanted), _bounds(wanted)
-        refs = [text(ref) for ref in self._connection.zrevrangebyscore(index, most, least)]
+        return [ref for _, ref in self._ranked(wanted)]
+
+    def _ranked(self, wanted: Filter) -> list[tuple[float, str]]:
+        """All that match, newest first."""
+        index, (least, highest) = self._index(wanted), _bounds(wanted)
+        if wanted.text:
+            refs = searching.refs_with(self._connection, self.names, index, wanted.text)
+            found = [
+                (moment, ref)
+                for moment, ref in searching.ranked(self._connection, index, [*refs])
+                if float(least) <= moment <= float(highest)
+            ]
+            found.sort(reverse=True)
+        else:
+            rows = self._connection.zrevrangebyscore(index, highest, least, withscores=True)
+            found = [(float(moment), text(ref)) for ref, moment in rows]
         if wanted.warnings and wanted.state:
             in_state = self.names.index(wanted.state, wanted.project or ANY)
-            also = {text(ref) for ref in self._connection.zrange(in_state, 0, -1)}
-            refs = [ref for ref in refs if ref in also]
-        if wanted.text:
-            sought = wanted.text.casefold()
-            display_names = self._connection.hgetall(self.names.display_names)
-            named = {text(ref) for ref, name in display_names.items() if sought in text(name)}
-            refs = [ref for ref in refs if ref in named or sought in ref.partition("/")[2].casefold()]
-        return refs
+            also = {ref for _, ref in searching.ranked(self._connection, in_state, [ref for _, ref in found])}
+            found = [each for each in found if each[1] in also]
+        return found
 
     def records(self, refs: Sequence[str]) -> list[Record]:
         """What is known of these batches, in their order; those that nothing is known of are left out."""
@@ -177,9 +199,6 @@ class Pages:
             for state in states:
                 pipe.zcard(self.names.index(state, project or ANY))
             return {str(state): count for state, count in zip(states, pipe.execute(), strict=True)}
-
-    def projects(self) -> list[str]:
-        return sorted(text(name) for name in self._connection.smembers(self.names.projects))
 
     def oldest(self, states: Sequence[str], project: str | None = None) -> Record | None:
         """Of the batches in these states, the one that was announced first."""

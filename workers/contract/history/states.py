@@ -6,7 +6,8 @@
 <prefix>:batches:<project>:<state>   sorted sets of <project>/<batch> by when it was first told of; `-`: any, and the
                                      prefix's own project, whose batches are all there are under it
 <prefix>:expiring                    a sorted set of those that are not committed, by when results may be gone
-<prefix>:names                       a hash: <project>/<batch> to its display name in small letters, for searches
+<prefix>:names                       a hash: <project>/<batch> to its display name in small letters
+<prefix>:titles                      a set of the same, for searches: the display name, a line feed, <project>/<batch>
 <prefix>:deliveries:<outcome>        streams
 <prefix>:actions                     a stream: who did what
 <prefix>:metrics                     a hash, see `workers.contract.history.metrics`
@@ -75,8 +76,8 @@ class Names:
         self._prefix = prefix
         self.project = prefix.rpartition("-project-")[2] if "-project-" in prefix else DEFAULT_PROJECT
         self.display_names = f"{prefix}:names"
+        self.titles = f"{prefix}:titles"
         self.actions = f"{prefix}:actions"
-        self.projects = f"{prefix}:projects"
         self.rebuilt = f"{prefix}:rebuilt"
         self.expiring = f"{prefix}:expiring"
         self.metrics = f"{prefix}:metrics"

@@ -9,6 +9,7 @@ from redis import Redis
 from redis.exceptions import WatchError
 
 from workers.contract.announcements import Announcement, Outcome, Trigger
+from workers.contract.history.searching import title
 from workers.contract.history.states import (
     ANY,
     COMMITTED,
@@ -206,6 +207,7 @@ class History:
             pipe.zadd(index, {ref: since}) if news.warned else pipe.zrem(index, ref)
         if news.display_name:
             pipe.hset(names.display_names, ref, news.display_name.casefold())
+            pipe.sadd(names.titles, title(news.display_name, ref))
         if news.steps:
             pipe.rpush(names.steps(ref), *news.steps)
             pipe.ltrim(names.steps(ref), -MOST_STEPS, -1)
@@ -218,7 +220,6 @@ class History:
                 for index in names.indexes(other, project):
                     pipe.zrem(index, ref)
         _enter(pipe, names, ref, state, since)
-        pipe.sadd(names.projects, project)
 
     def repeat(self, ref: str, event: str, at: float, **fields: Value | None) -> None:
         """A step that may be the same as the last one: then it is one, with `times`, and `first` when it began."""
@@ -288,12 +289,16 @@ class History:
         if not refs:
             return
         names = self.names
+        known = zip(refs, self._connection.hmget(names.display_names, refs), strict=True)
+        titles = [title(text(name), ref) for ref, name in known if name is not None]
         with self._connection.pipeline() as pipe:
             projects = {ref.partition("/")[0] for ref in refs}
             for state in (ANY, WARNED, *BatchState):
                 for index in {each for project in projects for each in names.indexes(state, project)}:
                     pipe.zrem(index, *refs)
             pipe.hdel(names.display_names, *refs)
+            if titles:
+                pipe.srem(names.titles, *titles)
             pipe.zrem(names.expiring, *refs)
             for ref in refs:
                 pipe.delete(names.record(ref), names.steps(ref), names.done(ref))

@@ -7,6 +7,7 @@ import pytest
 import redis
 
 from workers.contract import Announcement, Outcome, Queues, Trigger
+from workers.contract.forgetting import forget
 from workers.contract.history import (
     COMMITTED,
     KEPT_SECONDS,
@@ -84,7 +85,6 @@ def test_a_page_is_of_one_state_project_and_time_newest_first(history: History, 
     assert batches(pages, Filter(warnings=True, state="given-up")) == ["b4"]
     assert pages.page(Filter(state="succeeded"), limit=1).total == 5
     assert pages.page(Filter(warnings=True, state="given-up"), offset=1).total == 1
-    assert pages.projects() == ["default", "search"]
     assert pages.counts("search")["succeeded"] == 2
 
 
@@ -303,8 +303,36 @@ def test_a_batch_that_is_forgotten_before_its_commit_is_not_listed(
     queues.announce([Announcement("abc", Trigger.WEBHOOK)])
     history.note(ref_of("done"), BatchState.SUCCEEDED, at=NOW)
 
-    queues.forget("abc")
-    queues.forget("done")
+    forget(queues, "abc")
+    forget(queues, "done")
 
     assert batches(pages, Filter()) == ["done"]
     assert pages.steps("abc") == []
+
+
+@pytest.mark.parametrize("sought", ["*", "?", "[a", "a]", "\\", "^", "a*b", "na\nme", "é", "É", "B1"])
+def test_what_is_sought_is_literal_and_found_in_any_case(history: History, pages: Pages, sought: str) -> None:
+    history.note(ref_of("b0"), BatchState.RUNNING, at=NOW, display_name=f"x {sought} y")
+    history.note(ref_of("b2"), BatchState.RUNNING, at=NOW, display_name="nothing of it")
+
+    for each in (sought, sought.upper(), sought.lower()):
+        assert batches(pages, Filter(text=each)) == ["b0"]
+
+
+def test_no_id_is_found_by_what_is_no_part_of_it(history: History, pages: Pages) -> None:
+    history.note(ref_of("Abc_1-d"), BatchState.RUNNING, at=NOW)
+
+    assert batches(pages, Filter(text="aBC_1-")) == ["Abc_1-d"]
+    for sought in ("default", "default/abc", "abc?1", "*", "[a]bc"):
+        assert batches(pages, Filter(text=sought)) == []
+
+
+def test_names_that_an_earlier_version_wrote_are_found_too(
+    history: History, pages: Pages, redis_client: "redis.Redis"
+) -> None:
+    history.note(ref_of("b1"), BatchState.RUNNING, at=NOW, display_name="Nightly")
+    redis_client.delete(history.names.titles)
+
+    assert batches(pages, Filter(text="night")) == ["b1"]
+    history.drop([ref_of("b1")])
+    assert redis_client.scard(history.names.titles) == 0
