@@ -1,5 +1,7 @@
 """Our puts to S3 alone, and what people would use instead. Each is run as a process of its own and prints what it took.
 
+Importing does not count: of ours too it is done before, as in workers.
+
 `python -m bench.rivals_s3 NAME PACK PREFIX PROCESSES THREADS`, with the endpoint and credentials in the environment.
 """
 
@@ -15,7 +17,7 @@ from obstore.store import S3Store
 
 from bench.data import read_pack
 from bench.rivals import Documents, in_processes, in_threads
-from workers.bucket.opening import open_bucket
+from workers.bucket.objectstore import ObjectStore
 
 _TYPE = "application/json"
 
@@ -23,7 +25,7 @@ _TYPE = "application/json"
 def our_puts(documents: Documents, bucket: str, prefix: str, threads: int) -> None:
     """As the fan-out stores its outputs."""
     folder, _, name = prefix.rpartition("/")
-    ours = open_bucket(f"s3://{bucket}/{folder}".rstrip("/"), os.environ, concurrency=threads)
+    ours = ObjectStore(f"s3://{bucket}/{folder}".rstrip("/"), os.environ, concurrency=threads)
     with ours.outputs(name) as sink:
         for each, data in documents:
             sink.put(each, data, _TYPE)

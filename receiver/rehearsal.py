@@ -1,4 +1,4 @@
-"""Would Redis take an announcement? Asked with one of no batch, which is discarded instead of executed.
+"""Would Redis take an announcement? Asked with some of no batch, which are discarded instead of executed.
 
 Redis looks at rights, memory, role and disk when it queues a command of a transaction. So this leaves nothing behind,
 and is refused where a real announcement would be, with the same error.
@@ -14,8 +14,9 @@ from receiver.replicas import check_replicas
 from receiver.room import check_room
 from workers.contract import Announcement, Queues, Trigger
 
-# One character too long for a batch.
-_NO_BATCH = "0" * 129
+# One character too long for batches. Two, whose keys are in two slots: a cluster refuses to watch them, where it would
+# refuse an announcement only when it is executed.
+_NO_BATCHES = ("0" * 129, "1" * 129)
 
 
 def rehearse(connection: Redis, prefix: str) -> None:
@@ -28,7 +29,7 @@ def rehearse(connection: Redis, prefix: str) -> None:
     check_room(connection)
     check_replicas(connection)
     stage = _Stage(connection_pool=connection.connection_pool)
-    Queues(stage, prefix).announce([Announcement(_NO_BATCH, Trigger.WEBHOOK)])
+    Queues(stage, prefix).announce([Announcement(each, Trigger.WEBHOOK) for each in _NO_BATCHES])
 
 
 class _Stage(Redis):
@@ -38,11 +39,6 @@ class _Stage(Redis):
 
 
 class _Rehearsal(Pipeline):
-    def watch(self, *names: Any) -> Any:
-        # A second key, in another slot: a cluster refuses that here, and an announcement only when it is executed. It
-        # begins like the first, so that whoever may announce may watch it.
-        return super().watch(*names, f"{names[0]}:second")  # type: ignore[no-untyped-call]
-
     def execute(self, raise_on_error: bool = True) -> list[Any]:
         del raise_on_error
         commands = [("MULTI",), *(args for args, _ in self.command_stack), ("DISCARD",)]

@@ -18,6 +18,8 @@ S3_KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": HIDDEN, "AWS_REG
 ACCOUNT = {"AZURE_STORAGE_ACCOUNT_NAME": "acc", "AZURE_STORAGE_ACCOUNT_KEY": "aGlkZGVu"}
 SERVER = "http://server"
 """Stands for a server of the test's own in a setting."""
+WITH_TLS = "https://server"
+"""The same, asked as if it had TLS."""
 
 Answers = Callable[[Request], Answer | None]
 pytestmark = pytest.mark.slow
@@ -112,6 +114,31 @@ BROKEN = {
     "another region, 301": served("AWS_REGION", refusing(301, "PermanentRedirect")),
     "another region, 400": served("AWS_REGION", refusing(400, "AuthorizationHeaderMalformed")),
     "no such bucket": served("STORAGE_URL", refusing(404, "NoSuchBucket")),
+    "a name that no bucket can have": served("STORAGE_URL", refusing(400, "InvalidBucketName")),
+    "a clock that is wrong": served("clock", refusing(403, "RequestTimeTooSkewed")),
+    "a request that the server does not understand": served(
+        "AWS_ENDPOINT_URL", refusing(400, "InvalidRequest")
+    ),
+    "the address of a web page": served("AWS_ENDPOINT_URL", lambda _: Answer(200, b"<html></html>")),
+    "the address of another server": served("AWS_ENDPOINT_URL", lambda _: Answer(404)),
+    "an address that sends elsewhere": served(
+        "AWS_ENDPOINT_URL", lambda _: Answer(301, b"", {"Location": "/login"})
+    ),
+    "a host that does not exist": s3("AWS_ENDPOINT_URL", AWS_ENDPOINT_URL="http://no-such-host.invalid"),
+    "a region that does not exist": s3("AWS_REGION", AWS_REGION="us-eest-1"),
+    "TLS where there is none": s3("AWS_ENDPOINT_URL", lambda _: None, AWS_ENDPOINT_URL=WITH_TLS),
+    "no signature where one is wanted": served(
+        "AWS_SKIP_SIGNATURE", refusing(403, "AccessDenied"), AWS_SKIP_SIGNATURE="true"
+    ),
+    "a profile alone": Broken("s3://bucket", {"AWS_PROFILE": "mine"}, "AWS_PROFILE"),
+    "quotes around a value": s3("AWS_ACCESS_KEY_ID", AWS_ACCESS_KEY_ID='"key"'),
+    "quotes around the location": Broken('"s3://bucket"', S3_KEYS, "STORAGE_URL"),
+    "a location that nobody filled in": Broken("s3://${BUCKET}", S3_KEYS, "STORAGE_URL"),
+    "a bucket before an address in figures": s3(
+        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
+        AWS_ENDPOINT_URL="http://127.0.0.1:9000",
+        AWS_VIRTUAL_HOSTED_STYLE_REQUEST="true",
+    ),
     "listing is not allowed": served("s3:ListBucket", refusing(403, "AccessDenied", lists)),
     "reading is not allowed": served("s3:GetObject", refusing(403, "AccessDenied", gets)),
     "writing is not allowed": served("s3:PutObject", refusing(403, "AccessDenied", puts), reading=False),
@@ -187,7 +214,10 @@ def environment(broken: Broken, server: S3, between: Relay) -> dict[str, str]:
     if not broken.answers:
         return {"STORAGE_URL": broken.url, **broken.settings}
     between.answer = broken.answers
-    settings = {name: value.replace(SERVER, between.url) for name, value in broken.settings.items()}
+    settings = {
+        name: value.replace(SERVER, between.url).replace(WITH_TLS, between.url.replace("http:", "https:"))
+        for name, value in broken.settings.items()
+    }
     if not broken.url.startswith("s3:"):
         return {"STORAGE_URL": broken.url, **settings}
     keys = {name: value for name, value in server.env.items() if "KEY" in name}

@@ -102,6 +102,7 @@ def _receiver(queues: Queues) -> list[_Command]:
     job, names = f"rq:job:{queues.batch_job_id('doctor')}", Names(queues.prefix)
     return [
         ("HSET", job, "status", "queued"),
+        ("EXISTS", job),
         ("HGET", job, "status"),
         ("EXPIRE", queues.announcement("doctor"), 1),
         ("HINCRBY", queues.announcement("doctor"), "webhook", 1),
@@ -113,6 +114,7 @@ def _receiver(queues: Queues) -> list[_Command]:
         ("DEL", job),
         ("HSET", names.record("doctor"), "state", "announced"),
         ("RPUSH", names.steps("doctor"), "doctor"),
+        ("ZMSCORE", names.index(), "doctor"),
         ("ZADD", names.index(), 1, "doctor"),
         ("XADD", names.deliveries(Delivered.ACCEPTED), "*", "batch", "doctor"),
     ]

@@ -61,6 +61,7 @@ def run(
             report.wrong.append(f"not settled after {limit:.0f} s: {left}")
         report.wrong += here.stop()
         report.wrong += here.unexpected()
+        report.wrong += here.not_intact(schedule.batches)
         report.faults = {
             str(fault): {"struck": here.struck[fault], "missed": here.missed[fault]} for fault in kinds
         }

@@ -47,6 +47,7 @@ class Report:
             lines += ["", f"WRONG ({len(self.wrong)}):", *(f"  {each}" for each in self.wrong[:_SHOWN])]
         else:
             lines += ["", "The bucket equals that of a calm run, byte for byte but for times and triggers."]
+            lines += ["`verify` finds each batch intact."]
         return "\n".join(lines)
 
     def _figures(self) -> list[tuple[str, dict[str, int] | dict[str, float]]]:

@@ -85,9 +85,7 @@ class InStore:
     def strike(self, fault: Fault, force: float) -> bool:
         """Returns when the store is as before; connections are cut afterwards, and counted in `calm_down`."""
         if fault is Fault.STORE_KILLED:
-            self._weed.kill()
-            time.sleep(5 * force)
-            self._weed.start()
+            self._restart(5 * force)
         elif fault is Fault.STORE_FULL:
             return self._fill(2 + 8 * force)
         else:
@@ -98,6 +96,11 @@ class InStore:
         """No more cuts; how many there were."""
         self._to_cut = 0
         return self._cut
+
+    def _restart(self, seconds: float) -> None:
+        self._weed.kill()
+        time.sleep(seconds)
+        self._weed.start()
 
     def _fill(self, seconds: float) -> bool:
         if self._disk is None:
@@ -110,7 +113,9 @@ class InStore:
         except OSError:
             time.sleep(seconds)
         ballast.unlink()
-        self._weed.revive()
+        # As its operator has to: goleveldb, where it keeps names, repeats the error of a full disk until it is opened
+        # anew (syndtr/goleveldb #196), so that some folders could be written again and others never.
+        self._restart(0.0)
         return True
 
     def _answer(self, request: Request) -> Answer | None:

@@ -20,6 +20,7 @@ from tests.chaos.storage import DISTURBED, InFolder, Storage, in_store
 from tests.support.clock import ahead
 from tests.support.gemini import Gemini
 from tests.support.processes import Process
+from workers.verify.verification import verify
 
 POOLS = ("work-1", "work-2")
 WORKERS_A_POOL = 2
@@ -105,6 +106,15 @@ class World:
         left = self.left_in_redis()
         return f"Redis still holds {', '.join(left[:5])}" if left else None
 
+    def not_intact(self, batches: list[Planned]) -> list[str]:
+        """Which commits are not whole, and what of them, as `verify` has it."""
+        found = [verify(self._bucket, batch.id) for batch in batches]
+        return [
+            f"{report.batch} is not intact: {dict(report.findings.counts)}"
+            for report in found
+            if not report.is_intact
+        ]
+
     def left_in_redis(self) -> list[str]:
         """Keys of jobs, queues, registries and announcements; reconcile's own comes and goes."""
         names = ("rq:job:*", "rq:queue:*", "rq:wip:*", "rq:failed:*", "rq:scheduled:*", "rq:executions:*")
@@ -186,7 +196,8 @@ class World:
         if pool != POOLS[0]:
             env |= ahead(self._skew, self.folder)
         started = self.run(pool, ["work", "--workers", str(WORKERS_A_POOL)], env)
-        started.wait_for_output("event=started", seconds=60)
+        # It waits for a store whose connections are cut, which then are cut for nobody else.
+        started.wait_for_output("event=started", seconds=180)
 
     def _revive(self) -> None:
         """As a supervisor does with what ended by itself."""

@@ -200,13 +200,15 @@ class Story:
 
     def _empty(self) -> None:
         if self.world.store:
-            self._open().delete([name for name, _ in self._open().list("")])
+            bucket = self._open()
+            bucket.delete([name for name, _ in bucket.list("")])
         else:
             shutil.rmtree(self.url.removeprefix("file://"), ignore_errors=True)
 
     def _contents(self) -> dict[str, bytes]:
         if self.world.store:
-            return {name: self._open().get(name) or b"" for name, _ in self._open().list("")}
+            bucket = self._open()
+            return {name: bucket.get(name) or b"" for name, _ in bucket.list("")}
         return contents(Path(self.url.removeprefix("file://")), but_times=False)
 
     def _reconcile(self) -> int:

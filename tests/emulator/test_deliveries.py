@@ -121,7 +121,7 @@ def test_a_delivery_is_repeated_with_the_same_id_and_body_until_it_is_taken(
 def test_a_delivery_that_nobody_takes_is_given_up_and_its_webhook_disabled(
     gemini: Gemini, listener: Listener
 ) -> None:
-    gemini.set(retry_first_seconds=0.01, give_up_seconds=0.1)
+    gemini.set(retry_first_seconds=0.01, give_up_seconds=1)
     webhook = gemini.create_webhook(listener.url)["id"]
     listener.answers += [500] * 100
     (delivery,) = gemini.wait_for_deliveries(gemini.announce("b"))

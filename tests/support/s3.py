@@ -93,13 +93,6 @@ class Weed:
             self.kill()
             raise
 
-    def revive(self) -> None:
-        """Returns once it stores again what it is given; started anew where it has ended."""
-        if self._process.poll() is None:
-            _wait(self._process, self.s3, self.log)
-        else:
-            self.start()
-
     def kill(self) -> None:
         """Its orderly end takes 15 s, and nobody needs that."""
         self._process.kill()

@@ -3,15 +3,31 @@
 obstore reads many of them by itself, unchecked, and only from the process's own environment: so every one is read here.
 """
 
-import base64
-import binascii
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-from workers.bucket.endpoint import check_inside, content, endpoint, is_loopback, plain, readable
 from workers.bucket.protocol import check_name
+from workers.bucket.values import (
+    account,
+    account_key,
+    as_it_is,
+    authority,
+    boolean,
+    check_inside,
+    content,
+    encryption,
+    endpoint,
+    is_in_figures,
+    is_loopback,
+    plain,
+    readable,
+    region,
+    sas,
+    unquoted,
+)
 from workers.errors import SettingsError
 
 
@@ -24,42 +40,13 @@ class Access:
     remarks: tuple[str, ...] = ()
     credentials: tuple[str, ...] = ()
     """The variables that they come from."""
+    addresses: tuple[str, ...] = ()
+    """The variables that say where the store is, and how one comes there."""
+    unchecked: tuple[str, ...] = ()
+    """Variables of the cloud that obstore may read, and that are not known here."""
 
 
 _Check = Callable[[str, str], str]
-
-
-def _boolean(name: str, value: str) -> str:
-    lowered = value.lower()
-    if lowered in {"1", "true", "on", "yes"}:
-        return "true"
-    if lowered in {"0", "false", "off", "no"}:
-        return "false"
-    raise SettingsError(f"{name} must be true or false.")
-
-
-def _base64(name: str, value: str) -> str:
-    try:
-        base64.b64decode(plain(name, value), validate=True)
-    except (binascii.Error, ValueError):
-        raise SettingsError(f"{name} is no account key: it must be base64.") from None
-    return value
-
-
-def _sas(name: str, value: str) -> str:
-    token = plain(name, value).removeprefix("?")
-    if not all("=" in part for part in token.split("&")):
-        raise SettingsError(f"{name} is no SAS token: it must read like sv=…&sig=….")
-    return token
-
-
-def _authority(name: str, value: str) -> str:
-    """Azure's SDKs take a bare host too."""
-    return endpoint(name, value if "://" in value else f"https://{value}")
-
-
-def _as_it_is(_: str, value: str) -> str:
-    return value
 
 
 # Of several variables for the same setting the last one that is set counts.
@@ -68,61 +55,97 @@ VARIABLES: dict[str, dict[str, tuple[str, _Check]]] = {
         "AWS_ACCESS_KEY_ID": ("access_key_id", plain),
         "AWS_SECRET_ACCESS_KEY": ("secret_access_key", plain),
         "AWS_SESSION_TOKEN": ("session_token", plain),
-        "AWS_DEFAULT_REGION": ("region", plain),
-        "AWS_REGION": ("region", plain),
+        "AWS_SKIP_SIGNATURE": ("skip_signature", boolean),
+        "AWS_DEFAULT_REGION": ("region", region),
+        "AWS_REGION": ("region", region),
         "AWS_ENDPOINT": ("endpoint", endpoint),
+        "AWS_S3_ENDPOINT": ("endpoint", endpoint),
         "AWS_ENDPOINT_URL": ("endpoint", endpoint),
         "AWS_ENDPOINT_URL_S3": ("endpoint", endpoint),
-        "AWS_ENDPOINT_URL_STS": ("sts_endpoint", endpoint),
-        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": ("virtual_hosted_style_request", _boolean),
+        "AWS_ENDPOINT_URL_STS": ("endpoint_url_sts", endpoint),
+        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": ("virtual_hosted_style_request", boolean),
         "AWS_WEB_IDENTITY_TOKEN_FILE": ("web_identity_token_file", readable),
         "AWS_ROLE_ARN": ("role_arn", plain),
         "AWS_ROLE_SESSION_NAME": ("role_session_name", plain),
         "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": ("container_credentials_relative_uri", plain),
         "AWS_CONTAINER_CREDENTIALS_FULL_URI": ("container_credentials_full_uri", endpoint),
         "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": ("container_authorization_token_file", readable),
-        "AWS_SERVER_SIDE_ENCRYPTION": ("server_side_encryption", plain),
+        "AWS_SERVER_SIDE_ENCRYPTION": ("server_side_encryption", encryption),
         "AWS_SSE_KMS_KEY_ID": ("sse_kms_key_id", plain),
-        "AWS_S3_EXPRESS": ("s3_express", _boolean),
-        "AWS_DISABLE_BULK_DELETE": ("disable_bulk_delete", _boolean),
+        "AWS_S3_EXPRESS": ("s3_express", boolean),
+        "AWS_DISABLE_BULK_DELETE": ("disable_bulk_delete", boolean),
     },
     "gs": {
-        "GOOGLE_SERVICE_ACCOUNT": ("service_account", _as_it_is),
-        "GOOGLE_SERVICE_ACCOUNT_PATH": ("service_account", _as_it_is),
-        "GOOGLE_SERVICE_ACCOUNT_KEY": ("service_account_key", _as_it_is),
-        "GOOGLE_APPLICATION_CREDENTIALS": ("application_credentials", _as_it_is),
+        "GOOGLE_SERVICE_ACCOUNT": ("service_account", as_it_is),
+        "GOOGLE_SERVICE_ACCOUNT_PATH": ("service_account", as_it_is),
+        "GOOGLE_SERVICE_ACCOUNT_KEY": ("service_account_key", as_it_is),
+        "GOOGLE_APPLICATION_CREDENTIALS": ("application_credentials", as_it_is),
         "GOOGLE_BEARER_TOKEN": ("bearer_token", plain),
+        "GOOGLE_SKIP_SIGNATURE": ("skip_signature", boolean),
         "GOOGLE_BASE_URL": ("base_url", endpoint),
     },
     "az": {
-        "AZURE_STORAGE_ACCOUNT": ("account_name", plain),
-        "AZURE_STORAGE_ACCOUNT_NAME": ("account_name", plain),
-        "AZURE_STORAGE_KEY": ("account_key", _base64),
-        "AZURE_STORAGE_ACCESS_KEY": ("account_key", _base64),
-        "AZURE_STORAGE_ACCOUNT_KEY": ("account_key", _base64),
-        "AZURE_STORAGE_SAS_TOKEN": ("sas_key", _sas),
+        "AZURE_STORAGE_ACCOUNT": ("account_name", account),
+        "AZURE_STORAGE_ACCOUNT_NAME": ("account_name", account),
+        "AZURE_STORAGE_KEY": ("account_key", account_key),
+        "AZURE_STORAGE_ACCESS_KEY": ("account_key", account_key),
+        "AZURE_STORAGE_ACCOUNT_KEY": ("account_key", account_key),
+        "AZURE_STORAGE_SAS_TOKEN": ("sas_key", sas),
         "AZURE_STORAGE_TOKEN": ("token", plain),
-        "AZURE_STORAGE_CONNECTION_STRING": ("connection_string", _as_it_is),
+        "AZURE_SKIP_SIGNATURE": ("skip_signature", boolean),
+        "AZURE_STORAGE_CONNECTION_STRING": ("connection_string", as_it_is),
         "AZURE_ENDPOINT": ("endpoint", endpoint),
         "AZURE_STORAGE_ENDPOINT": ("endpoint", endpoint),
-        "AZURE_STORAGE_USE_EMULATOR": ("use_emulator", _boolean),
+        "AZURE_STORAGE_USE_EMULATOR": ("use_emulator", boolean),
         "AZURE_CLIENT_ID": ("client_id", plain),
         "AZURE_CLIENT_SECRET": ("client_secret", plain),
         "AZURE_TENANT_ID": ("tenant_id", plain),
-        "AZURE_AUTHORITY_HOST": ("authority_host", _authority),
+        "AZURE_AUTHORITY_HOST": ("authority_host", authority),
         "AZURE_FEDERATED_TOKEN_FILE": ("federated_token_file", readable),
         "AZURE_MSI_ENDPOINT": ("identity_endpoint", endpoint),
         "IDENTITY_ENDPOINT": ("identity_endpoint", endpoint),
     },
 }
 
+KINDS = {"s3": "bucket", "gs": "bucket", "az": "container"}
 ENDPOINTS = {"s3": "AWS_ENDPOINT_URL", "gs": "GOOGLE_BASE_URL", "az": "AZURE_STORAGE_ENDPOINT"}
 
 _CREDENTIALS = {
     *("access_key_id", "secret_access_key", "session_token", "web_identity_token_file", "role_arn"),
     *("service_account", "service_account_key", "application_credentials", "bearer_token"),
     *("account_key", "sas_key", "token", "connection_string", "client_id", "client_secret", "tenant_id"),
-    "federated_token_file",
+    *("federated_token_file", "skip_signature"),
+}
+# Where the store is, beside what STORAGE_URL says; the first that is there.
+_WHERE = {
+    "s3": ("endpoint", "region"),
+    "gs": ("base_url",),
+    "az": ("connection_string", "endpoint", "account_name"),
+}
+_ELSE = {"s3": "AWS_REGION", "gs": "GOOGLE_BASE_URL", "az": "AZURE_STORAGE_ACCOUNT_NAME"}
+_PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+PREFIXES = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}
+_FOREIGN = {**PREFIXES, "gs": "GOOGLE_S"}  # Gemini's variables begin with GOOGLE_ too.
+_NAMES = {
+    "s3": (re.compile(r"[A-Za-z0-9._-]+"), "letters, digits, dots, hyphens and underscores"),
+    "gs": (re.compile(r"[a-z0-9._-]+"), "lower-case letters, digits, dots, hyphens and underscores"),
+    "az": (re.compile(r"\$?[a-z0-9]+(-[a-z0-9]+)*"), "lower-case letters, digits and single hyphens"),
+}
+# Who names one needs the others.
+_TOGETHER = {
+    "s3": (
+        ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"),
+        ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+        ("AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN"),
+    ),
+    "gs": (),
+    "az": (
+        ("AZURE_CLIENT_SECRET", "AZURE_CLIENT_ID"),
+        ("AZURE_CLIENT_SECRET", "AZURE_TENANT_ID"),
+        ("AZURE_FEDERATED_TOKEN_FILE", "AZURE_CLIENT_ID"),
+        ("AZURE_FEDERATED_TOKEN_FILE", "AZURE_TENANT_ID"),
+    ),
 }
 
 # What the clouds' own tools read and obstore does not, and what to set instead.
@@ -155,52 +178,77 @@ def access(url: str, env: Mapping[str, str]) -> Access:
         SettingsError: with these it can never be reached; names the variable to correct.
     """
     parts = urlsplit(url)
+    scheme = parts.scheme
     if not parts.netloc:
         raise SettingsError(f"STORAGE_URL names no bucket: it must be {parts.scheme}://bucket/prefix.")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise SettingsError("STORAGE_URL holds more than a bucket and a prefix: credentials go elsewhere.")
-    prefix = parts.path.removeprefix("/").removesuffix("/")
+    pattern, letters = _NAMES[scheme]
+    if not pattern.fullmatch(parts.netloc):
+        raise SettingsError(
+            f"STORAGE_URL names no {KINDS[scheme]} that can be: only {letters} may stand there, "
+            f"and a server's address in {ENDPOINTS[scheme]}."
+        )
+    path = unquote(parts.path).removeprefix("/")
+    prefix = path.removesuffix("/")
     try:
-        check_name(prefix or "none")
+        check_name(prefix or path or "none")
     except ValueError:
         raise SettingsError(
             "STORAGE_URL has an empty, . or .. segment in its prefix: leave it out."
         ) from None
-    if parts.scheme == "az" and any(segment.endswith(".") for segment in prefix.split("/")):
+    if scheme == "az" and any(segment.endswith(".") for segment in prefix.split("/")):
         raise SettingsError("STORAGE_URL has a segment that ends in a dot, which Azure drops: leave it out.")
-    given = {name: value.strip() for name in VARIABLES[parts.scheme] if (value := env.get(name, "")).strip()}
+    given = {
+        name: unquoted(name, value)
+        for name in (*VARIABLES[scheme], *UNREAD[scheme])
+        if (value := env.get(name, "").strip())
+    }
     names: dict[str, str] = {}  # Which variable a setting comes from.
     config: dict[str, str] = {}
-    for name, (key, check) in VARIABLES[parts.scheme].items():
+    for name, (key, check) in VARIABLES[scheme].items():
         if name in given:
             names[key], config[key] = name, check(name, given[name])
-    _COMPLETED[parts.scheme](parts.netloc, config, names)
-    remarks = (
-        f"{name} is not read: set {instead}."
-        for name, instead in UNREAD[parts.scheme].items()
-        if env.get(name, "").strip()
-    )
+    for one, other in _TOGETHER[scheme]:
+        if VARIABLES[scheme][one][0] in config and VARIABLES[scheme][other][0] not in config:
+            raise SettingsError(f"{other} is missing: the credentials are incomplete.")
+    _COMPLETED[scheme](parts.netloc, config, names)
     address = config.get("endpoint") or config.get("base_url") or ""
-    local = address.startswith("http://") or config.get("use_emulator") == "true"
-    credentials = tuple(name for key, name in names.items() if key in _CREDENTIALS)
-    return Access(config, local, tuple(remarks), credentials)
+    where = next((names[key] for key in _WHERE[scheme] if key in names), _ELSE[scheme])
+    return Access(
+        config,
+        plain_http=address.startswith("http://") or config.get("use_emulator") == "true",
+        remarks=tuple(
+            f"{name} is not read: set {instead}." for name, instead in UNREAD[scheme].items() if name in given
+        ),
+        credentials=tuple(
+            name
+            for key, name in names.items()
+            if key in _CREDENTIALS and (key != "skip_signature" or config[key] == "true")
+        ),
+        addresses=(where, *(name for name in _PROXIES if env.get(name))),
+        unchecked=tuple(
+            sorted(name for name in env if name.startswith(_FOREIGN[scheme]) and name not in given)
+        ),
+    )
 
 
 def _s3(bucket: str, config: dict[str, str], names: Mapping[str, str]) -> None:
-    for one, other in (
-        ("access_key_id", "AWS_SECRET_ACCESS_KEY"),
-        ("secret_access_key", "AWS_ACCESS_KEY_ID"),
-    ):
-        if one in config and VARIABLES["s3"][other][0] not in config:
-            raise SettingsError(f"{other} is missing: the credentials are incomplete.")
     if bucket.endswith("--x-s3"):  # S3 Express One Zone, where requests are signed with a session's keys.
         config["s3_express"] = "true"
+    elif config.get("s3_express") == "true":
+        raise SettingsError("AWS_S3_EXPRESS is for buckets whose name ends in --x-s3: set it to false.")
     if "endpoint" not in config:
         return
     address = config["endpoint"]
     check_inside(names["endpoint"], address, bucket, "bucket")
     scheme, _, rest = address.partition("://")
     if config.get("virtual_hosted_style_request") == "true" and not rest.startswith(f"{bucket}."):
+        if is_in_figures(address):
+            raise SettingsError(
+                f"AWS_VIRTUAL_HOSTED_STYLE_REQUEST puts the bucket before the host, but {names['endpoint']} "
+                "has it in figures: set it to false."
+            )
         address = f"{scheme}://{bucket}.{rest}"
     config["endpoint"] = address
 
@@ -283,19 +331,19 @@ def _connection_string(name: str, value: str) -> dict[str, str]:
     found = {key.strip().lower(): text.strip() for key, _, text in pairs}
     if found.get("usedevelopmentstorage", "").lower() == "true":
         return {"use_emulator": "true"}
-    account = found.get("accountname", "")
-    if not account or not found.keys() & {"accountkey", "sharedaccesssignature"}:
+    owner = found.get("accountname", "")
+    if not owner or not found.keys() & {"accountkey", "sharedaccesssignature"}:
         raise SettingsError(f"{name} must hold AccountName and AccountKey or SharedAccessSignature.")
-    config = {"account_name": plain(name, account)}
+    config = {"account_name": account(name, owner)}
     if "accountkey" in found:
-        config["account_key"] = _base64(name, found["accountkey"])
+        config["account_key"] = account_key(name, found["accountkey"])
     else:
-        config["sas_key"] = _sas(name, found["sharedaccesssignature"])
+        config["sas_key"] = sas(name, found["sharedaccesssignature"])
     suffix, protocol = found.get("endpointsuffix", ""), found.get("defaultendpointsprotocol", "https")
     if found.get("blobendpoint"):
         config["endpoint"] = endpoint(name, found["blobendpoint"])
     elif suffix and suffix != "core.windows.net":
-        config["endpoint"] = endpoint(name, f"{protocol}://{account}.blob.{suffix}")
+        config["endpoint"] = endpoint(name, f"{protocol}://{owner}.blob.{suffix}")
     return config
 
 

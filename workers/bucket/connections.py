@@ -88,7 +88,7 @@ class Connections:
         except BaseException as error:
             if not isinstance(error, BaseError | ValueError) and not is_panic(error):
                 raise
-            suspects = " and ".join(self._access.credentials) or "STORAGE_URL"
+            suspects = " and ".join(self._access.unchecked or self._access.credentials) or "STORAGE_URL"
             raise SettingsError(
                 f"{self._url} can't be used with the settings there are ({first_words(error)}): check {suspects}."
             ) from None

@@ -33,6 +33,7 @@ from workers.bucket.reasons import (
     is_panic,
     is_refused,
     may_heal,
+    no_etag,
     translation,
 )
 from workers.bucket.sending import Sink, Upload
@@ -65,7 +66,7 @@ class ObjectStore:
         settings = access(url, env)
         self.url = url
         self.concurrency = concurrency or _CONCURRENCY
-        self._place = Place(url, urlsplit(url).scheme, settings.credentials)
+        self._place = Place(url, urlsplit(url).scheme, settings.credentials, settings.addresses)
         self._stores = Connections(url, settings, self.concurrency + _PARTS_AT_ONCE)
         self._lacking = Lacking(url, settings.remarks)
         self.calls: Counter[tuple[str, str]] = Counter()  # what was done, and how it went
@@ -333,7 +334,7 @@ class ObjectStore:
     def _of_a_store(self, meta: "ObjectMeta") -> "ObjectMeta":
         """What comes with an ETag: a page of something in between, with a 200 too, has none."""
         if not meta["e_tag"]:
-            raise BucketUnavailable(f"{self.url} did not answer as it should (its answer names no ETag).")
+            raise no_etag(self._place)
         return meta
 
     def _gone(self, name: str) -> MissingObject:

@@ -24,8 +24,17 @@ def open_bucket(
         SettingsError: the URL is none of these, a setting of its cloud can't work, or the folder is missing.
         BucketRefused: the folder cannot be created.
     """
+    if not url.isprintable():
+        raise SettingsError("STORAGE_URL holds a line end or another control character: leave it out.")
+    if "${" in url:
+        raise SettingsError("STORAGE_URL holds a ${…} that nobody has filled in: set that variable too.")
+    if url.startswith("file:///~"):
+        raise SettingsError("STORAGE_URL holds a ~ that nobody has filled in: give the whole path.")
     # Imported here: a folder needs no obstore, which takes longer to load than all the rest.
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise SettingsError("STORAGE_URL holds brackets where its bucket should be: correct it.") from None
     if parts.scheme == "file":
         from workers.bucket.folder import Folder  # noqa: PLC0415
 
@@ -34,4 +43,6 @@ def open_bucket(
         from workers.bucket.objectstore import ObjectStore  # noqa: PLC0415
 
         return ObjectStore(url, env, concurrency=concurrency)
-    raise SettingsError("STORAGE_URL must be file:///path, s3://bucket/prefix, gs://… or az://….")
+    raise SettingsError(
+        "STORAGE_URL must be file:///path, s3://bucket/prefix, gs://… or az://…, without quotes around it."
+    )

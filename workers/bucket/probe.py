@@ -15,7 +15,7 @@ from contextlib import suppress
 from workers.bucket import layout
 from workers.bucket.access import ENDPOINTS
 from workers.bucket.opening import open_bucket
-from workers.bucket.protocol import Bucket, BucketRefused, NoCredentials
+from workers.bucket.protocol import Bucket, BucketRefused, Misdirected
 from workers.errors import BucketUnavailable, Permanent, Refused, SettingsError, WorkerError
 
 PROBE_SECONDS = 60.0
@@ -47,13 +47,16 @@ def probe(bucket: Bucket, folder: str | None = None) -> tuple[str, ...]:
         BucketUnavailable: it is away for now.
     """
     folder = folder or layout.trial(time.time())
+    is_there = True
     try:
         _try(bucket, f"{folder}/{secrets.token_hex(4)}")
-    except NoCredentials as error:
+    except Misdirected as error:
+        is_there = False
         raise SettingsError(str(error)) from None
     finally:
-        with suppress(WorkerError):
-            bucket.delete_tree(folder)
+        if is_there:
+            with suppress(WorkerError):
+                bucket.delete_tree(folder)
     return tuple(bucket.remarks)
 
 
@@ -67,7 +70,7 @@ def look(bucket: Bucket) -> None:
     try:
         list(bucket.list(folder))
         bucket.get(f"{folder}/none")
-    except NoCredentials as error:
+    except Misdirected as error:
         raise SettingsError(str(error)) from None
 
 
@@ -119,12 +122,15 @@ def probe_apart(
     # -P: no module of the working directory
     command = [sys.executable, "-P", "-m", __name__, url, "read" if reading else "use", folder or ""]
     try:
-        ended = subprocess.run(command, env=dict(env), stdout=subprocess.PIPE, check=False, timeout=seconds)
+        ended = subprocess.run(command, env=dict(env), capture_output=True, check=False, timeout=seconds)
     except subprocess.TimeoutExpired:
         raise BucketUnavailable(f"{url} did not answer within {seconds:g} seconds.") from None
     try:
         kind, *said = json.loads(ended.stdout)
     except ValueError:
+        sys.stderr.write(
+            ended.stderr.decode(errors="replace")
+        )  # Else it holds what obstore says before a panic.
         raise BucketUnavailable(f"The look at {url} ended before it was done.") from None
     if kind != "remarks":
         raise _ERRORS.get(kind, BucketUnavailable)(said[0])

@@ -5,7 +5,8 @@
 
     Transient
     ├── BucketUnavailable   the store or the disk did not answer as it should
-    │   └── NoCredentials   none in the environment, and the machine's cloud gives none, now
+    │   └── Misdirected         as no store in trouble answers: at a start, a setting to correct
+    │       └── NoCredentials   none in the environment, and the machine's cloud gives none, now
     └── MissingObject       gone between being seen and being read: look again
     Refused
     └── BucketRefused       credentials, permissions, another region, or no such bucket
@@ -23,7 +24,11 @@ from typing import Protocol
 from workers.errors import BucketUnavailable, Permanent, Refused, Transient
 
 
-class NoCredentials(BucketUnavailable):
+class Misdirected(BucketUnavailable):
+    pass
+
+
+class NoCredentials(Misdirected):
     pass
 
 

@@ -10,22 +10,46 @@ from enum import StrEnum
 
 from obstore.exceptions import NotSupportedError, PermissionDeniedError, UnauthenticatedError
 
-from workers.bucket.access import ENDPOINTS
-from workers.bucket.protocol import BucketRefused, NameTooLong, NoCredentials
+from workers.bucket.access import ENDPOINTS, KINDS, PREFIXES
+from workers.bucket.protocol import BucketRefused, Misdirected, NameTooLong, NoCredentials
 from workers.errors import BucketUnavailable, WorkerError
 
 _STATUS = re.compile(r"status code: (\d{3})")
-_CODE = re.compile(r"<Code>(\w{1,64})</Code>|\(code: (\w{1,64})\)")
+_CODE = re.compile(r"<Code>([\w.]{1,64})</Code>|\(code: ([\w.]{1,64})\)")
 _MACHINE_CREDENTIALS = re.compile(r"http://(169\.254\.\d+\.\d+|metadata\.google\.internal)/")
-_ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
+_ELSEWHERE = {
+    "PermanentRedirect",
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+    "InvalidRegion",
+}
 _ABSENT = {"NoSuchBucket", "ContainerNotFound"}
+_NO_NAMES = {"InvalidBucketName", "InvalidResourceName"}
+_OF_THE_CLOCK = {"RequestTimeTooSkewed", "RequestExpired"}
+# What a store says at times that is no matter of settings.
+_PASSING_STATUSES = {"408", "409", "412", "425", "429"}
+_PASSING_CODES = {
+    *("BadDigest", "IncompleteBody", "RequestTimeout", "XAmzContentSHA256Mismatch"),
+    *(
+        "NoSuchUpload",
+        "InvalidPart",
+        "InvalidPartOrder",
+        "InvalidBlockList",
+        "InvalidBlobOrBlock",
+        "Md5Mismatch",
+    ),
+}
 _REFUSING_STATUSES = {"401", "403"}
 _REFUSING_CODES = {
     "AccessDenied",
     "ExpiredToken",
     "ExpiredTokenException",
+    "InvalidAuthenticationInfo",
     "InvalidIdentityToken",
     "InvalidToken",
+    "MalformedSecurityHeader",
+    "MissingSecurityHeader",
+    "PublicAccessNotPermitted",
     "TokenRefreshRequired",
 }
 _NOT_OFFERED_STATUSES = {"405", "501"}
@@ -57,8 +81,12 @@ _CREDENTIALS = {
 }
 # In the order of looking. Each has a space, which no name in a URL has: a key may well be called "redirect".
 _SIGNS = (
-    ("dns error", "its host was not found"),
+    ("not known", "its host was not found"),
+    ("No address associated", "its host was not found"),
+    ("dns error", "its host was not found for now"),
     (": InvalidCertificate", "its certificate is not trusted: SSL_CERT_FILE may name a file of more"),
+    ("invalid peer certificate: ", "its certificate is not trusted: SSL_CERT_FILE may name a file of more"),
+    ("InvalidMessage(", "it does not speak TLS"),
     ("timed out", "it timed out"),
     (": TimedOut", "it timed out"),
     ("error sending request", "no connection"),
@@ -67,6 +95,7 @@ _SIGNS = (
     ("ETag Header missing", "its answer names no ETag"),
     ("Header missing", "its answer lacks a header"),
     ("Received redirect", "it sends elsewhere"),
+    ("following redirect", "it sends elsewhere"),
     ("precondition failure", "the object has changed meanwhile"),
     ("invalid list response", "its listing can't be read"),
     ("response:", "its answer can't be read"),
@@ -74,6 +103,11 @@ _SIGNS = (
     ("builder error", "its address can't be used"),
     ("connection ", "the connection broke"),
 )
+_OF_SETTINGS = {
+    *("its host was not found", "it does not speak TLS", "it sends elsewhere", "plain http is refused"),
+    *("its address can't be used", "its answer names no ETag", "its listing can't be read"),
+}
+_OF_ADDRESSES = {*_OF_SETTINGS, "its host was not found for now", "no connection"}
 
 
 class Lack(StrEnum):
@@ -119,6 +153,8 @@ class Place:
     scheme: str
     credentials: tuple[str, ...] = ()
     """The variables that they come from; none where they are the machine's."""
+    addresses: tuple[str, ...] = ()
+    """The variables that say where it is."""
 
 
 def status_of(error: BaseException) -> str | None:
@@ -170,27 +206,34 @@ def translation(error: BaseException, place: Place, doing: str) -> WorkerError:
     """
     url, text, code = place.url, str(error), code_of(error)
     reason = " ".join(found for found in (status_of(error), code) if found)
+    where = " and ".join(place.addresses) or ENDPOINTS[place.scheme]
     if is_panic(error):
         return BucketRefused(
-            f"{url} can't be reached with these settings: check {ENDPOINTS[place.scheme]}, the region and the keys."
+            f"{url} can't be reached with these settings: check {where}, the region and the keys."
         )
     if _MACHINE_CREDENTIALS.search(text):
         return NoCredentials(
             f"No credentials for {url}: {_CREDENTIALS[place.scheme]}, or run where the cloud gives some to the machine."
         )
-    if place.scheme == "s3" and (code in _ELSEWHERE or "Received redirect" in text):
+    if place.scheme == "s3" and code in _ELSEWHERE:
         return BucketRefused(f"{url} is in another region: set AWS_REGION to the bucket's own.")
-    if code in _ABSENT:
-        kind = "container" if place.scheme == "az" else "bucket"
-        return BucketRefused(f"{url} does not exist: create the {kind}, or correct STORAGE_URL.")
-    if is_refused(error) or ("token request" in text and reason.startswith("4")):
-        permission = _PERMISSIONS.get(place.scheme, {}).get(doing, "Storage Blob Data Contributor")
-        region = ", AWS_REGION" if place.scheme == "s3" else ""
-        origin = " and ".join(place.credentials) or "the machine's role, as no variable names a key"
+    is_elsewhere = "Received redirect" in text or "following redirect" in text or reason.startswith("3")
+    if place.scheme == "s3" and is_elsewhere:
         return BucketRefused(
-            f"{url} refused our credentials to {doing} ({reason or 'permission denied'}): "
-            f"check {origin}, the permissions ({permission}){region} and the clock."
+            f"{url} is in another region, or elsewhere: set AWS_REGION to the bucket's own, and check {where}."
         )
+    if code in _ABSENT:
+        return BucketRefused(
+            f"{url} does not exist: create the {KINDS[place.scheme]}, or correct STORAGE_URL."
+        )
+    if code in _NO_NAMES:
+        return BucketRefused(
+            f"{url} names no {KINDS[place.scheme]} that can be ({reason}): correct STORAGE_URL."
+        )
+    if code in _OF_THE_CLOCK:
+        return BucketRefused(f"{url} says that this machine's clock is wrong ({reason}): set it.")
+    if is_refused(error) or ("token request" in text and reason.startswith("4")):
+        return _refusal(place, doing, reason)
     if doing == "list" and status_of(error) == "404":
         variable = ENDPOINTS[place.scheme]
         return BucketRefused(
@@ -198,7 +241,31 @@ def translation(error: BaseException, place: Place, doing: str) -> WorkerError:
         )
     if code == "KeyTooLongError":
         return NameTooLong(f"A name is too long for {url}: shorten the key, or the prefix in STORAGE_URL.")
-    return BucketUnavailable(f"{url} did not answer as it should ({reason or first_words(error)}).")
+    words = reason or first_words(error)
+    said = f"{url} did not answer as it should ({words})"
+    if reason.startswith("4") and reason[:3] not in _PASSING_STATUSES and code not in _PASSING_CODES:
+        return Misdirected(
+            f"{said}: check STORAGE_URL, {where} and all that begins with {PREFIXES[place.scheme]}."
+        )
+    if words in _OF_SETTINGS or "certificate" in words:
+        return Misdirected(f"{said}: check {where}.")
+    return BucketUnavailable(f"{said}: check {where}." if words in _OF_ADDRESSES else f"{said}.")
+
+
+def no_etag(place: Place) -> Misdirected:
+    """What an answer with a 200 is that comes from no store."""
+    where = " and ".join(place.addresses)
+    return Misdirected(f"{place.url} did not answer as it should (its answer names no ETag): check {where}.")
+
+
+def _refusal(place: Place, doing: str, reason: str) -> BucketRefused:
+    permission = _PERMISSIONS.get(place.scheme, {}).get(doing, "Storage Blob Data Contributor")
+    region = ", AWS_REGION" if place.scheme == "s3" else ""
+    origin = " and ".join(place.credentials) or "the machine's role, as no variable names a key"
+    return BucketRefused(
+        f"{place.url} refused our credentials to {doing} ({reason or 'permission denied'}): "
+        f"check {origin}, the permissions ({permission}){region} and the clock."
+    )
 
 
 def first_words(error: BaseException) -> str:

@@ -20,6 +20,7 @@ from workers.contract import history
 from workers.contract.announcements import Announced, Announcement, Outcome, Trigger, parse_batch_id
 from workers.contract.history.states import text
 from workers.contract.records import BLOCKING, DeletableJob, NewJob, put
+from workers.contract.redis_client import ask
 
 PREFIX = "batch-receiver"
 
@@ -129,25 +130,30 @@ class Queues:
         impatient = {self.batch_job_id(a.batch) for a in announcements if a.trigger is not Trigger.RECONCILE}
 
         def write(pipe: Any) -> list[Outcome]:
-            free = self._watch_free(pipe, job_ids, impatient)
-            known = self._known_states(first)
+            refs = {self._history.ref(batch): batch for batch in first}
+            free, (scores,) = self._watch_free(
+                pipe, job_ids, impatient, ("ZMSCORE", self._history.index(), *refs)
+            )
+            known = self._states(
+                {ref: refs[ref] for ref, at in zip(refs, scores, strict=True) if at is not None}
+            )
             outcomes = self._outcomes(announcements, free)
             pipe.multi()
-            urgent = [job_id for job_id, batch in job_ids.items() if first[batch].urgent]
             full = {
                 a.batch for a, outcome in zip(announcements, outcomes, strict=True) if outcome is Outcome.FULL
             }
-            # Each one is put before those that are there already, so the first of them comes last.
-            for job_id in (*(each for each in job_ids if each not in urgent), *reversed(urgent)):
-                batch = job_ids[job_id]
-                if job_id in free and batch not in full:
-                    self._put(pipe, self._look(batch, first[batch]), free[job_id])
+            jobs = [
+                (self._look(batch, first[batch]), free[job_id])
+                for job_id, batch in job_ids.items()
+                if job_id in free and batch not in full
+            ]
+            self._put(pipe, jobs)
             now, told = time.time(), []
             for announcement, outcome in zip(announcements, outcomes, strict=True):
                 if outcome is not Outcome.FULL:
-                    self._note(pipe, announcement)
                     told.append(history.Told(announcement, outcome, known.get(announcement.batch), now))
                     known.setdefault(announcement.batch, history.BatchState.ANNOUNCED)
+            self._note(pipe, [each.announcement for each in told])
             history.announced(pipe, self._history, told)
             return outcomes
 
@@ -218,18 +224,19 @@ class Queues:
 
     def _enqueue(self, new: NewJob, *, hurry: bool) -> bool:
         def write(pipe: Any) -> bool:
-            free = self._watch_free(pipe, [new.job_id], [new.job_id] if hurry else ())
+            free, _ = self._watch_free(pipe, [new.job_id], [new.job_id] if hurry else ())
             if new.job_id not in free:
                 return False
             pipe.multi()
-            self._put(pipe, new, free[new.job_id])
+            self._put(pipe, [(new, free[new.job_id])])
             return True
 
         return self._transaction(write)
 
-    def _put(self, pipe: Any, new: NewJob, old: Job | None) -> None:
-        put(pipe, self.queue(new.queue), new, old)
-        pipe.sadd(self.jobs, new.job_id)
+    def _put(self, pipe: Any, jobs: Sequence[tuple[NewJob, Job | None]]) -> None:
+        if jobs:
+            put(pipe, jobs)
+            pipe.sadd(self.jobs, *(new.job_id for new, _ in jobs))
 
     def _look(self, batch: str, announcement: Announcement | None = None) -> NewJob:
         """The job that looks at a batch."""
@@ -252,15 +259,17 @@ class Queues:
         raise AssertionError
 
     def _watch_free(
-        self, pipe: Any, job_ids: Iterable[str], impatient: Iterable[str]
-    ) -> dict[str, Job | None]:
-        """Watch jobs; those that block nothing, each with its old record (failed, stopped) or None.
+        self, pipe: Any, job_ids: Iterable[str], impatient: Iterable[str], *asked: tuple[str, ...]
+    ) -> tuple[dict[str, Job | None], list[Any]]:
+        """Watch jobs; those that block nothing, each with its old record (failed, stopped) or None; replies to `asked`.
 
         A job that is scheduled for another try blocks nothing for the `impatient`.
         """
         job_ids = list(job_ids)
         keys = [Job.key_for(job_id) for job_id in job_ids]
-        pipe.watch(*keys)
+        _, found, *replies = ask(pipe, ("WATCH", *keys), ("EXISTS", *keys), *asked)
+        if not found:  # As it is for most that are announced.
+            return dict.fromkeys(job_ids), replies
         with self.connection.pipeline(transaction=False) as reader:
             for key in keys:
                 reader.hget(key, "status")
@@ -278,7 +287,7 @@ class Queues:
                     )
                 except NoSuchJobError:
                     free[job_id] = None
-        return free
+        return free, replies
 
     def _strangers_without_room(self, announcements: Sequence[Announcement]) -> set[str]:
         """Batches that only dynamic webhooks tell of, and for which there is no room: few of them may wait."""
@@ -294,20 +303,18 @@ class Queues:
         new = [batch for batch, is_known in zip(doubtful, known, strict=True) if not is_known]
         return set(new[max(0, MAX_WAITING_STRANGERS - waiting) :])
 
-    def _known_states(self, batches: Iterable[str]) -> dict[str, str]:
-        """Where batches are as far as the history knows. Most of those that are announced are new."""
-        refs = {self._history.ref(batch): batch for batch in batches}
-        scores = self.connection.zmscore(self._history.index(), list(refs))
-        old = [ref for ref, score in zip(refs, scores, strict=True) if score is not None]
-        if not old:
+    def _states(self, refs: Mapping[str, str]) -> dict[str, str]:
+        """Where these batches are as far as the history knows; `refs` has the batch of each."""
+        if not refs:
             return {}
         with self.connection.pipeline(transaction=False) as reader:
-            for ref in old:
+            for ref in refs:
                 reader.hget(self._history.record(ref), "state")
             states = reader.execute()
         announced = history.BatchState.ANNOUNCED.value
         return {
-            refs[ref]: text(state) if state else announced for ref, state in zip(old, states, strict=True)
+            batch: text(state) if state else announced
+            for batch, state in zip(refs.values(), states, strict=True)
         }
 
     def _outcomes(
@@ -325,15 +332,17 @@ class Queues:
             unseen.discard(batch)
         return outcomes
 
-    def _note(self, pipe: Any, announcement: Announcement) -> None:
-        key = self.announcement(announcement.batch)
-        pipe.hincrby(key, announcement.trigger.value, 1)
-        if announcement.user_metadata is not None:
-            pipe.hset(key, "user_metadata", announcement.user_metadata)
-        if announcement.refetch:
-            pipe.hset(key, "refetch", "1")
-        pipe.expire(key, ANNOUNCEMENT_TTL_SECONDS)
-        if announcement.trigger is Trigger.DYNAMIC:
-            pipe.sadd(self.strangers, announcement.batch)
-        else:
-            pipe.srem(self.strangers, announcement.batch)
+    def _note(self, pipe: Any, announcements: Sequence[Announcement]) -> None:
+        for each in announcements:
+            key = self.announcement(each.batch)
+            pipe.hincrby(key, each.trigger.value, 1)
+            if each.user_metadata is not None:
+                pipe.hset(key, "user_metadata", each.user_metadata)
+            if each.refetch:
+                pipe.hset(key, "refetch", "1")
+            pipe.expire(key, ANNOUNCEMENT_TTL_SECONDS)
+        vouched = {a.batch for a in announcements if a.trigger is not Trigger.DYNAMIC}
+        if doubtful := {a.batch for a in announcements} - vouched:
+            pipe.sadd(self.strangers, *doubtful)
+        if vouched:
+            pipe.srem(self.strangers, *vouched)

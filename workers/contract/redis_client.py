@@ -49,6 +49,29 @@ def open_client(url: str, **options: Any) -> Redis:
     return client
 
 
+def ask(pipe: Any, *commands: tuple[str, ...]) -> list[Any]:
+    """Watch and look in one round trip, in a pipeline before its `multi`: redis-py makes one of each command.
+
+    Raises:
+        redis.exceptions.RedisError: nothing is watched.
+    """
+    connection = pipe.connection = pipe.connection or pipe.connection_pool.get_connection()
+
+    def exchange() -> list[Any]:
+        connection.send_packed_command(connection.pack_commands(commands))
+        return [pipe.parse_response(connection, name) for name, *_ in commands]
+
+    def give_up(_: Exception) -> None:
+        connection.disconnect()
+        pipe.watching = False
+
+    try:
+        return connection.retry.call_with_retry(exchange, give_up)  # type: ignore[no-any-return]
+    except RedisError as error:
+        give_up(error)  # What it answered to the rest must not be taken for answers to anything else.
+        raise
+
+
 @dataclass(frozen=True, slots=True)
 class Replicas:
     """How many replicas have to have what is acknowledged; `is_strict` where the address says so."""

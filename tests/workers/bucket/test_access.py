@@ -2,16 +2,20 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from obstore.exceptions import GenericError
+from obstore.store import from_url
 
 from tests.support.relay import Relay, relay
 from tests.support.scripted import Answer
 from tests.support.tls import behind_tls
 from workers.bucket.access import VARIABLES, Access, access
 from workers.bucket.opening import open_bucket
-from workers.bucket.protocol import Bucket, BucketRefused, NameTooLong, NoCredentials
+from workers.bucket.protocol import Bucket, BucketRefused, Misdirected, NameTooLong, NoCredentials
 from workers.errors import BucketUnavailable, SettingsError
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "hidden"}
@@ -49,11 +53,49 @@ BROKEN: list[tuple[str, Mapping[str, str], str]] = [
     ("s3://b", {**KEYS, "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "maybe"}, "AWS_VIRTUAL_HOSTED_STYLE_REQUEST "),
     (
         "s3://b",
-        {"AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere/token"},
+        {"AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere/token", "AWS_ROLE_ARN": "arn"},
         "AWS_WEB_IDENTITY_TOKEN_FILE .*/nowhere/token",
     ),
+    (
+        "s3://b",
+        {**KEYS, "AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true"},
+        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST .*AWS_ENDPOINT_URL .*figures",
+    ),
+    ("s3://b", {**KEYS, "AWS_ENDPOINT_URL": '"http://host"'}, "AWS_ENDPOINT_URL .*quotes"),
+    ("s3://b", {**KEYS, "AWS_SECRET_ACCESS_KEY": "'hidden'"}, "AWS_SECRET_ACCESS_KEY .*quotes"),
+    ("s3://b", {**KEYS, "AWS_REGION": "US East (Ohio)"}, "AWS_REGION "),
+    ("s3://b", {**KEYS, "AWS_REGION": "us-east-1/"}, "AWS_REGION .*us-east-1"),
+    ("s3://b", {**KEYS, "AWS_DEFAULT_REGION": "https://s3"}, "AWS_DEFAULT_REGION .*us-east-1"),
+    ("s3://b", {**KEYS, "AWS_SKIP_SIGNATURE": "maybe"}, "AWS_SKIP_SIGNATURE .*true or false"),
+    ("s3://b", {**KEYS, "AWS_SERVER_SIDE_ENCRYPTION": "aes"}, "AWS_SERVER_SIDE_ENCRYPTION .*aws:kms"),
+    ("s3://b", {**KEYS, "AWS_S3_EXPRESS": "true"}, "AWS_S3_EXPRESS .*--x-s3"),
+    ("s3://b", {"AWS_SESSION_TOKEN": "hidden"}, "AWS_ACCESS_KEY_ID .*incomplete"),
+    ("s3://b", {"AWS_WEB_IDENTITY_TOKEN_FILE": "/dev/null"}, "AWS_ROLE_ARN .*incomplete"),
     ("s3://b//x", KEYS, "STORAGE_URL "),
+    ("s3://b//", KEYS, "STORAGE_URL .*empty"),
     ("s3://b/x/../y", KEYS, "STORAGE_URL "),
+    ("s3://b/x/%2E%2e/y", KEYS, "STORAGE_URL .*segment"),
+    ("s3://b/x%2F..%2Fy", KEYS, "STORAGE_URL .*segment"),
+    ("s3://b/x\ny", KEYS, "STORAGE_URL .*line end"),
+    ("s3://b:9000/x", KEYS, "STORAGE_URL .*AWS_ENDPOINT_URL"),
+    ("s3://[b", KEYS, "STORAGE_URL .*brackets"),
+    ("s3://<b>", KEYS, "STORAGE_URL .*letters"),
+    ("s3://b\u00fccket/x", KEYS, "STORAGE_URL .*letters"),
+    ("s3://arn:aws:s3:us-east-1:123:accesspoint/b", KEYS, "STORAGE_URL .*letters"),
+    ("s3://${BUCKET}/x", KEYS, r"STORAGE_URL .*\$\{"),
+    ("s3:/b", KEYS, "STORAGE_URL .*s3://bucket/prefix"),
+    ("gs://My", {"GOOGLE_BEARER_TOKEN": "hidden"}, "STORAGE_URL .*lower-case"),
+    ("az://con_tainer", ACCOUNT, "STORAGE_URL .*container .*lower-case"),
+    ("az://c@acc.dfs.core.windows.net", ACCOUNT, "STORAGE_URL "),
+    ("file:///~/results", {}, "STORAGE_URL .*~"),
+    ("file://results", {}, "STORAGE_URL .*absolute path"),
+    *[
+        (url, {}, "STORAGE_URL .*file:///path, s3://bucket")
+        for url in (
+            *("http://minio:9000/b", "gcs://b", "abfs://c", "s3a://b", "minio://b", '"s3://b"', "'s3://b'"),
+            *("results", "./results", "/srv/results", "~/results", "C:\\results", "C:/results", "$STORAGE"),
+        )
+    ],
     (
         "gs://b",
         {"GOOGLE_APPLICATION_CREDENTIALS": "/nowhere.json"},
@@ -73,6 +115,23 @@ BROKEN: list[tuple[str, Mapping[str, str], str]] = [
     ("az://c", {}, "AZURE_STORAGE_ACCOUNT_NAME"),
     ("az://c/results./b", ACCOUNT, "STORAGE_URL .*dot"),
     ("az://c", {"AZURE_STORAGE_ACCOUNT_KEY": "aGlkZGVu"}, "AZURE_STORAGE_ACCOUNT_NAME"),
+    (
+        "az://c",
+        {**ACCOUNT, "AZURE_STORAGE_ACCOUNT": "acc.blob.core.windows.net"},
+        "AZURE_STORAGE_ACCOUNT .*alone",
+    ),
+    ("az://c", {**ACCOUNT, "AZURE_CLIENT_SECRET": "hidden"}, "AZURE_CLIENT_ID .*incomplete"),
+    (
+        "az://c",
+        {**ACCOUNT, "AZURE_CLIENT_SECRET": "hidden", "AZURE_CLIENT_ID": "a"},
+        "AZURE_TENANT_ID .*incomplete",
+    ),
+    (
+        "az://c",
+        {**ACCOUNT, "AZURE_STORAGE_SAS_TOKEN": "https://acc.blob.core.windows.net/c?sv=1&sig=hidden"},
+        "AZURE_STORAGE_SAS_TOKEN .*without an address",
+    ),
+    ("az://c", {**ACCOUNT, "AZURE_STORAGE_SAS_TOKEN": "sv=1&se=hidden"}, "AZURE_STORAGE_SAS_TOKEN .*sig="),
     ("az://c", {**ACCOUNT, "AZURE_STORAGE_ACCOUNT_KEY": "hidden!"}, "AZURE_STORAGE_ACCOUNT_KEY .*base64"),
     ("az://c", {**ACCOUNT, "AZURE_STORAGE_ACCOUNT_NAME": "a\nc"}, "AZURE_STORAGE_ACCOUNT_NAME .*white space"),
     (
@@ -112,6 +171,14 @@ def test_a_setting_that_can_never_work_is_named_before_anything_is_asked(
     assert "hid" not in str(caught.value)
     assert "GenericError" not in str(caught.value)
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_what_obstore_reads_by_itself_is_suspected_where_it_can_t_be_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_CONDITIONAL_PUT", "hidden")
+    with pytest.raises(SettingsError, match=r"^s3://b can't be used [^\n]*: check AWS_CONDITIONAL_PUT\.$"):
+        open_bucket("s3://b", {**KEYS, "AWS_CONDITIONAL_PUT": "hidden"})
 
 
 @pytest.mark.parametrize(
@@ -289,6 +356,14 @@ def test_every_variable_that_obstore_would_read_by_itself_is_ours_to_check() -> 
     assert {"AZURE_ENDPOINT", "IDENTITY_ENDPOINT"} <= set(VARIABLES["az"])
 
 
+@pytest.mark.parametrize("scheme", VARIABLES)
+def test_every_variable_is_a_setting_that_obstore_knows(scheme: str) -> None:
+    for key in {key for key, _ in VARIABLES[scheme].values()} - {"connection_string"}:
+        config: Any = {key: "true"}
+        with suppress(GenericError):  # What may not stand alone, or has to be a file's name.
+            from_url(f"{scheme}://bucket", config=config)
+
+
 # What a server says, seen by a person.
 
 DOING: Mapping[str, Callable[[Bucket], object]] = {
@@ -307,7 +382,19 @@ S3_ANSWERS = [
     (403, "AccessDenied", "delete", BucketRefused, "s3:DeleteObject"),
     (403, "SignatureDoesNotMatch", "read", BucketRefused, "SignatureDoesNotMatch"),
     (400, "ExpiredToken", "read", BucketRefused, "ExpiredToken"),
+    (403, "RequestTimeTooSkewed", "read", BucketRefused, "clock is wrong"),
+    (400, "MalformedSecurityHeader", "write", BucketRefused, "AWS_ACCESS_KEY_ID"),
+    (400, "InvalidBucketName", "write", BucketRefused, "correct STORAGE_URL"),
     (404, "NoSuchBucket", "list", BucketRefused, "create the bucket"),
+    (
+        400,
+        "InvalidRequest",
+        "write",
+        Misdirected,
+        "STORAGE_URL, AWS_ENDPOINT_URL and all that begins with AWS_",
+    ),
+    (400, "KMS.NotFoundException", "write", Misdirected, "400 KMS.NotFoundException"),
+    (405, "MethodNotAllowed", "list", Misdirected, "AWS_ENDPOINT_URL"),
     (400, "KeyTooLongError", "write", NameTooLong, "too long"),
     (400, "RequestTimeout", "read", BucketUnavailable, "400 RequestTimeout"),
 ]
@@ -351,7 +438,7 @@ def test_an_answer_without_an_etag_is_said_in_words() -> None:
     with relay() as server:
         server.answer = lambda _: Answer(200)
         bucket = open_bucket("s3://b/p", {**KEYS, "AWS_ENDPOINT_URL": server.url})
-        with pytest.raises(BucketUnavailable, match=r"^[^\n]*names no ETag\)\.$"):
+        with pytest.raises(BucketUnavailable, match=r"^[^\n]*names no ETag\): check AWS_ENDPOINT_URL\.$"):
             bucket.put("x", b"1", "")
 
 
@@ -359,7 +446,7 @@ def test_a_listing_that_is_none_is_said_in_words() -> None:
     with relay() as server:
         server.answer = lambda _: Answer(200, b"<html>", {"Content-Type": "text/html"})
         bucket = open_bucket("s3://b/p", {**KEYS, "AWS_ENDPOINT_URL": server.url})
-        with pytest.raises(BucketUnavailable, match=r"^[^\n]*can't be read\)\.$"):
+        with pytest.raises(BucketUnavailable, match=r"^[^\n]*can't be read\): check AWS_ENDPOINT_URL\.$"):
             list(bucket.list(""))
 
 
@@ -374,8 +461,21 @@ def test_a_key_s_own_words_are_not_taken_for_the_store_s(name: str) -> None:
 
 def test_a_host_that_does_not_exist_is_said() -> None:
     bucket = open_bucket("s3://b/p", {**KEYS, "AWS_ENDPOINT_URL": "http://no-such-host.invalid"})
-    with pytest.raises(BucketUnavailable, match="its host was not found"):
+    with pytest.raises(Misdirected, match=r"its host was not found\): check AWS_ENDPOINT_URL\.$"):
         bucket.get("x")
+
+
+def test_a_region_that_does_not_exist_is_suspected_where_its_host_is_not_found() -> None:
+    bucket = open_bucket("s3://b/p", {**KEYS, "AWS_REGION": "us-eest-1"})
+    with pytest.raises(Misdirected, match=r"its host was not found\): check AWS_REGION\.$"):
+        bucket.get("x")
+
+
+def test_a_server_without_tls_is_told_from_one_that_is_away() -> None:
+    with relay() as server:
+        endpoint = server.url.replace("http:", "https:")
+        with pytest.raises(Misdirected, match=r"it does not speak TLS\): check AWS_ENDPOINT_URL\.$"):
+            open_bucket("s3://b/p", {**KEYS, "AWS_ENDPOINT_URL": endpoint}).get("x")
 
 
 def test_a_certificate_of_one_s_own_is_trusted_when_it_is_named(
@@ -384,7 +484,7 @@ def test_a_certificate_of_one_s_own_is_trusted_when_it_is_named(
     with relay() as plain, behind_tls(plain, tmp_path) as endpoint:
         plain.answer = lambda _: refusing(404, "NoSuchKey")
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nobody.pem"))
-        with pytest.raises(BucketUnavailable, match=r"certificate is not trusted: SSL_CERT_FILE [^\n]*\.$"):
+        with pytest.raises(Misdirected, match=r"certificate is not trusted: SSL_CERT_FILE [^\n]*\.$"):
             open_bucket("s3://b/p", {**KEYS, "AWS_ENDPOINT_URL": endpoint}).get("x")
 
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))

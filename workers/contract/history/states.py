@@ -3,7 +3,8 @@
 <prefix>:batch:<project>/<batch>     a hash, the record
 <prefix>:steps:<project>/<batch>     a list of JSON, oldest first, but the very first, which is `first` in the record
 <prefix>:done:<project>/<batch>      bits: the parts that are fanned out
-<prefix>:batches:<project>:<state>   sorted sets of <project>/<batch> by when it was first told of; `-`: any
+<prefix>:batches:<project>:<state>   sorted sets of <project>/<batch> by when it was first told of; `-`: any, and the
+                                     prefix's own project, whose batches are all there are under it
 <prefix>:expiring                    a sorted set of those that are not committed, by when results may be gone
 <prefix>:names                       a hash: <project>/<batch> to its display name in small letters, for searches
 <prefix>:deliveries:<outcome>        streams
@@ -95,7 +96,11 @@ class Names:
         return f"{self._prefix}:done:{ref}"
 
     def index(self, state: str = ANY, project: str = ANY) -> str:
-        return f"{self._prefix}:batches:{project}:{state}"
+        return f"{self._prefix}:batches:{ANY if project == self.project else project}:{state}"
+
+    def indexes(self, state: str, project: str) -> set[str]:
+        """Where a batch of this project and state is listed."""
+        return {self.index(state), self.index(state, project)}
 
     def deliveries(self, outcome: Delivered) -> str:
         return f"{self._prefix}:deliveries:{outcome.value}"

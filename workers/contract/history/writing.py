@@ -27,6 +27,7 @@ MOST_ACTIONS = 10_000
 
 Value = str | int | float
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _BY_DELIVERY = frozenset({Trigger.WEBHOOK.value, Trigger.DYNAMIC.value})
 _UNTOUCHED = frozenset({BatchState.PENDING, BatchState.GIVEN_UP})
 """No job of these waits or runs."""
@@ -47,7 +48,7 @@ class _News:
 def step(event: str, at: float, **fields: Value | None) -> str:
     """One step as it is kept. `at`: seconds since 1970."""
     told = {name: value for name, value in fields.items() if value is not None}
-    return json.dumps({"at": round(at, 3), "event": event, **told}, ensure_ascii=False)
+    return _encode({"at": round(at, 3), "event": event, **told})
 
 
 def deliver(pipe: Any, names: Names, outcome: Delivered, fields: Mapping[str, Value | None]) -> None:
@@ -94,8 +95,7 @@ def announced(pipe: Any, names: Names, all_told: Sequence[Told]) -> None:
             _again(pipe, names, ref, told, happened)
     if new:
         for state in (ANY, BatchState.ANNOUNCED):
-            for project in (ANY, names.project):
-                pipe.zadd(names.index(state, project), new)
+            pipe.zadd(names.index(state), new)
 
 
 def _again(pipe: Any, names: Names, ref: str, told: Told, happened: str) -> None:
@@ -108,16 +108,14 @@ def _again(pipe: Any, names: Names, ref: str, told: Told, happened: str) -> None
     if told.known == BatchState.PENDING:
         fields["announced_at"] = told.at
     pipe.hset(names.record(ref), mapping=fields)
-    for project in (ANY, names.project):
-        pipe.zrem(names.index(told.known, project), ref)
-        pipe.zadd(names.index(state, project), {ref: told.at})
+    pipe.zrem(names.index(told.known), ref)
+    pipe.zadd(names.index(state), {ref: told.at})
 
 
 def _enter(pipe: Any, names: Names, ref: str, state: str, at: float) -> None:
     project, _, _ = ref.partition("/")
-    for each in (ANY, project):
-        pipe.zadd(names.index(state, each), {ref: at})
-        pipe.zadd(names.index(ANY, each), {ref: at})
+    for index in names.indexes(state, project) | names.indexes(ANY, project):
+        pipe.zadd(index, {ref: at})
 
 
 def _next(known: Mapping[str, str], state: BatchState | None) -> BatchState | None:
@@ -187,10 +185,10 @@ class History:
 
     def _write(self, pipe: Any, ref: str, news: _News, known: Mapping[str, str]) -> None:
         names, record, state = self.names, self.names.record(ref), _next(known, news.state)
-        project, _, batch = ref.partition("/")
+        project, _, _ = ref.partition("/")
         since = float(known.get("announced_at", news.fields.get("announced_at") or news.at))
         told = {name: value for name, value in news.fields.items() if value is not None}
-        told |= {"project": project, "batch": batch, "announced_at": since, "changed_at": news.at}
+        told |= {"announced_at": since, "changed_at": news.at}
         if state is not None:
             told["state"] = state.value
             # A record without a state was only announced; one that is gone may have left its entry anywhere.
@@ -204,7 +202,7 @@ class History:
             pipe.hdel(record, *gone)
         pipe.hset(record, mapping=told)
         pipe.expire(record, KEPT_SECONDS)
-        for index in (names.index(WARNED), names.index(WARNED, project)) if news.warned is not None else ():
+        for index in names.indexes(WARNED, project) if news.warned is not None else ():
             pipe.zadd(index, {ref: since}) if news.warned else pipe.zrem(index, ref)
         if news.display_name:
             pipe.hset(names.display_names, ref, news.display_name.casefold())
@@ -217,8 +215,8 @@ class History:
         names, (project, _, _) = self.names, ref.partition("/")
         for other in left:
             if other != state:
-                pipe.zrem(names.index(other), ref)
-                pipe.zrem(names.index(other, project), ref)
+                for index in names.indexes(other, project):
+                    pipe.zrem(index, ref)
         _enter(pipe, names, ref, state, since)
         pipe.sadd(names.projects, project)
 
@@ -291,9 +289,10 @@ class History:
             return
         names = self.names
         with self._connection.pipeline() as pipe:
-            for project in {ref.partition("/")[0] for ref in refs} | {ANY}:
-                for state in (ANY, WARNED, *BatchState):
-                    pipe.zrem(names.index(state, project), *refs)
+            projects = {ref.partition("/")[0] for ref in refs}
+            for state in (ANY, WARNED, *BatchState):
+                for index in {each for project in projects for each in names.indexes(state, project)}:
+                    pipe.zrem(index, *refs)
             pipe.hdel(names.display_names, *refs)
             pipe.zrem(names.expiring, *refs)
             for ref in refs:
