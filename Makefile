@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: all install demo test test-slow test-again test-exhaustive test-deploy try-bucket lint docs site screenshots fuzz crash chaos bench bench-growth bench-pages release clean
+.PHONY: all install demo test test-slow test-again test-exhaustive test-deploy test-deploy-short try-bucket lint docs site screenshots fuzz crash chaos bench bench-growth bench-pages release clean
 
 all: lint test  ## what a change must pass
 
@@ -28,8 +28,11 @@ test-again: install  ## what failed in the last run, one after the other
 test-exhaustive: install  ## every byte of a submission cut, a store under chaos: minutes for each
 	$(BIN)/pytest --numprocesses 2 -m exhaustive
 
-test-deploy: install  ## image and compose in podman, as root: from the last commit's on, a delivery, restarts, all exits
-	@tests/deploy/containers.sh $(BIN)/pytest tests/deploy/test_containers.py
+test-deploy: install  ## images and compose in podman, as root: an upgrade, restarts, the console, all exits, and try.yaml
+	@tests/deploy/containers.sh $(BIN)/pytest tests/deploy/test_containers.py tests/deploy/test_try.py
+
+test-deploy-short: install  ## of these what takes a minute: an upgrade with a batch under way, early and orderly ends
+	@tests/deploy/containers.sh $(BIN)/pytest tests/deploy/test_containers.py -k "previous or console or ends or first_moments"
 
 try-bucket: install  ## whether STORAGE_URL, with its cloud's variables, does what is needed; in a minute
 	@$(BIN)/python -m tests.support.try_bucket "$(STORAGE_URL)"

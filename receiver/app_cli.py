@@ -13,7 +13,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from receiver import app, logs, metrics, systemd
-from receiver.backlog import accept_waiting
+from receiver.backlog import accept_the_last
 from receiver.command_line import CannotStart
 from receiver.deadlines import GRACE_SECONDS, KEEP_ALIVE_SECONDS
 from receiver.elsewhere import NoSuchThing
@@ -57,7 +57,8 @@ def serve(host: str, port: int) -> None:
     try:
         served = Projects(os.environ)
         application = _assemble(served)
-        listeners = systemd.listeners() or [_listen(host, port)]
+        handed = systemd.listeners()
+        listeners = handed or [_listen(host, port)]
     except SettingsError as error:
         raise CannotStart(str(error)) from None
     connections = _max_connections()
@@ -82,14 +83,17 @@ def serve(host: str, port: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     logs.info("started", **_shown(served), max_connections=connections)
     urls = [_url(listener, path) for listener in listeners for path in served.webhooks]
-    _Server(config, urls, served).run(sockets=listeners)
+    _Server(config, urls, served, [] if handed else listeners).run(sockets=listeners)
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, with the manners of a service."""
+    """uvicorn's, with the manners of a service. `own`: sockets that end with it, unlike those handed over."""
 
-    def __init__(self, config: uvicorn.Config, urls: Sequence[str], projects: Projects) -> None:
+    def __init__(
+        self, config: uvicorn.Config, urls: Sequence[str], projects: Projects, own: Sequence[socket.socket]
+    ) -> None:
         super().__init__(config)
+        self._own = own
         self._urls = urls
         self._projects = projects
 
@@ -107,7 +111,7 @@ class _Server(uvicorn.Server):
         notify(STOPPING)
         # In every answer from now on: whoever hears it sends the next request to somebody else.
         self.server_state.default_headers.append((b"connection", b"close"))
-        await accept_waiting(sockets or [])
+        await accept_the_last(self._own)
         await super().shutdown(sockets)
 
 

