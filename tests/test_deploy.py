@@ -163,11 +163,9 @@ def test_the_settings_that_compose_gives_are_accepted(services: dict[str, Any]) 
     shown = ConsoleSettings.load(
         {**given("console"), "CONSOLE_PASSWORD_FILE": "", "CONSOLE_PASSWORD": "x"}, "0.0.0.0"
     )
-    assert (shown.storage_url, shown.queue_prefix, shown.read_only) == (
-        "file:///bucket",
-        "batch-receiver",
-        False,
-    )
+    (project,) = shown.projects
+    assert (project.storage_url, project.queue_prefix) == ("file:///bucket", "batch-receiver")
+    assert not shown.read_only
     usual = WorkerSettings.load({"STORAGE_URL": "file:///bucket", "GEMINI_API_KEY": "key"})
     assert repr(worked) == repr(usual)
 
