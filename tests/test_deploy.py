@@ -205,6 +205,27 @@ def test_the_made_secrets_are_private_and_made_only_once(tmp_path: Path) -> None
             assert path.stat().st_mode & 0o077 == 0, name
 
 
+def test_run_again_secrets_sh_gives_the_rights_of_this_version_to_the_passwords_there_are(tmp_path: Path) -> None:
+    def run() -> str:
+        command = [DEPLOY / "secrets.sh", tmp_path / "s"]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stderr
+
+    run()
+    acl, urls = tmp_path / "s" / "users.acl", sorted((tmp_path / "s").rglob("REDIS_URL"))
+    made, passwords = acl.read_text(), [url.read_text() for url in urls]
+    own = "user mine on #" + "0" * 64 + " ~mine:* +get\n"
+    former = re.sub("^user default .*", "user default reset resetchannels off", made, flags=re.MULTILINE)
+    former = former.replace(" +xadd", "") + own
+    acl.write_text(former)
+
+    assert "restart Redis" in run()
+    assert acl.read_text() == made + own
+    assert acl.with_name("users.acl.before").read_text() == former
+    assert acl.stat().st_mode & 0o777 == 0o644
+    assert [url.read_text() for url in urls] == passwords
+    assert "restart Redis" not in run()
+
+
 @pytest.mark.skipif(shutil.which("caddy") is None, reason="caddy is not installed")
 def test_caddy_accepts_its_configuration() -> None:
     subprocess.run(

@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,20 +35,28 @@ class Guarded:
         return f"redis://admin:{password}@127.0.0.1:{self.port}/0"
 
 
-@pytest.fixture(scope="module", params=redis_servers.KINDS)
-def guarded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    server = redis_servers.find(request.param)
-    folder = tmp_path_factory.mktemp("deploy")
+@contextmanager
+def started(server: str, folder: Path, port: int) -> Iterator[Guarded]:
+    """A Redis with what `folder` keeps: started again, it has its secrets and its data from before."""
     subprocess.run([DEPLOY / "secrets.sh", folder / "secrets"], check=True, capture_output=True, timeout=30)
     compose = read_yaml((DEPLOY / "compose.yaml").read_text())
     program, *options = compose["services"]["redis"]["command"]
     assert program == "redis-server"
     options[options.index("/run/redis/users.acl")] = str(folder / "secrets" / "users.acl")
-    port = free_port()
-    made = Guarded(port, folder / "secrets")
     # As the health check does it.
     url = f"redis://health:none@127.0.0.1:{port}/0"
     with redis_servers.running(server, folder, url, "--bind", "127.0.0.1", "--port", str(port), *options):
+        yield Guarded(port, folder / "secrets")
+
+
+@pytest.fixture(scope="module", params=redis_servers.KINDS)
+def redis_server(request: pytest.FixtureRequest) -> str:
+    return redis_servers.find(request.param)
+
+
+@pytest.fixture(scope="module")
+def guarded(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    with started(redis_server, tmp_path_factory.mktemp("deploy"), free_port()) as made:
         yield made
 
 

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -11,7 +12,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 from redis.retry import Retry
 
-from tests.deploy.conftest import Guarded
+from emulator.demo.local_redis import free_port
+from receiver.intake import connect
+from tests.deploy.conftest import Guarded, started
 from tests.support.deployment import Deployment, result_line, tell_the_whole_story
 from tests.support.processes import Process
 from tests.support.waiting import wait_until
@@ -114,12 +117,30 @@ def test_the_health_check_learns_nothing(command: str, guarded: Guarded) -> None
         client.execute_command(*command.split())  # type: ignore[no-untyped-call]
 
 
-@pytest.mark.parametrize(("user", "password"), [(None, None), ("receiver", "wrong"), ("workers", "")])
+@pytest.mark.parametrize(
+    ("user", "password"),
+    [(None, None), ("default", "wrong"), ("default", ""), ("receiver", "wrong"), ("workers", "")],
+)
 def test_nobody_gets_in_without_a_password(user: str | None, password: str | None, guarded: Guarded) -> None:
     no_retry = Retry(NoBackoff(), 0)
     client = redis.Redis(port=guarded.port, username=user, password=password, retry=no_retry)
     with client, pytest.raises(RedisError, match=r"(?i)auth|pass"):
         client.ping()
+
+
+def test_what_was_announced_is_still_there_when_redis_starts_again(redis_server: str, tmp_path: Path) -> None:
+    port = free_port()
+    with started(redis_server, tmp_path, port) as before, connect(before.url("receiver")) as receiver:
+        announcements = [Announcement("abc", Trigger.WEBHOOK), Announcement("xyz", Trigger.WEBHOOK)]
+        assert Queues(receiver).announce(announcements) == [Outcome.ACCEPTED, Outcome.ACCEPTED]
+        with redis.Redis.from_url(before.admin_url) as admin:
+            kept = set(admin.scan_iter())
+    assert kept
+
+    with started(redis_server, tmp_path, port) as after, redis.Redis.from_url(after.admin_url) as admin:
+        assert set(admin.scan_iter()) == kept
+        with connect(after.url("receiver")) as receiver:
+            assert Queues(receiver).announce(announcements) == [Outcome.DUPLICATE, Outcome.DUPLICATE]
 
 
 @pytest.fixture
