@@ -205,7 +205,9 @@ def test_the_made_secrets_are_private_and_made_only_once(tmp_path: Path) -> None
             assert path.stat().st_mode & 0o077 == 0, name
 
 
-def test_run_again_secrets_sh_gives_the_rights_of_this_version_to_the_passwords_there_are(tmp_path: Path) -> None:
+def test_run_again_secrets_sh_gives_the_rights_of_this_version_to_the_passwords_there_are(
+    tmp_path: Path,
+) -> None:
     def run() -> str:
         command = [DEPLOY / "secrets.sh", tmp_path / "s"]
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stderr
