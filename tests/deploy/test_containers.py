@@ -9,7 +9,6 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import httpx
@@ -123,7 +122,7 @@ def test_receivers_restart_in_turn_and_no_delivery_is_lost(stack: Stack) -> None
         try:
             for name in stack.of("receiver") * 2:
                 podman("restart", "--time", "60", name)
-                wait_until(partial(stack.is_healthy, name), seconds=120, what=f"{name}'s health")
+                stack.wait_for_health(name)
         finally:
             over.set()
     statuses = sum((each.result() for each in running), Counter())
@@ -136,18 +135,18 @@ def test_the_console_asks_for_its_password_and_shows_what_was_committed(stack: S
     password = (stack.deploy / "secrets" / "console" / "CONSOLE_PASSWORD").read_text()
     with httpx.Client(trust_env=False, timeout=60) as http:
         assert http.get(CONSOLE).status_code == 401
-        answer = http.get(CONSOLE, params={"q": "old"}, auth=("admin", password))
+        answer = http.get(CONSOLE, params={"q": "between"}, auth=("admin", password))
 
     assert answer.status_code == 200
     (shown,) = answer.json()["batches"]
-    assert (shown["batch"], shown["state"]) == ("old", "succeeded")
+    assert (shown["batch"], shown["state"]) == ("between", "succeeded")
 
 
 def test_a_killed_worker_is_replaced_and_buried(stack: Stack) -> None:
     (workers,) = stack.of("workers")
     assert int(podman("exec", workers, "python", "-c", KILL_WORKERS)) > 0
 
-    wait_until(partial(stack.is_healthy, workers), seconds=120, what="new workers")
+    stack.wait_for_health(workers)
     wait_until(
         lambda: "State:\tZ" not in podman("exec", workers, "sh", "-c", "cat /proc/[0-9]*/status"),
         seconds=60,

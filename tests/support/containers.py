@@ -55,6 +55,12 @@ class Compose:
         check = ["podman", "healthcheck", "run", name]
         return subprocess.run(check, capture_output=True, check=False, timeout=60).returncode == 0
 
+    def wait_for_health(self, name: str) -> None:
+        try:
+            wait_until(partial(self.is_healthy, name), seconds=120, what=f"{name}'s health")
+        except AssertionError as error:
+            raise AssertionError(f"{error}, and it says: {podman('logs', '--tail', '20', name)}") from None
+
     def run(self, *args: str) -> None:
         ended = subprocess.run(
             [*self._command, *args], cwd=self.deploy, capture_output=True, check=False, timeout=300
@@ -90,7 +96,7 @@ class Stack(Compose):
         self.clear()
         self.run("up", "--detach", "--no-build", *options)
         for name in self.names():
-            wait_until(partial(self.is_healthy, name), seconds=60, what=f"{name}'s health")
+            self.wait_for_health(name)
 
     def start_emulator(self) -> None:
         """Without any batch; the one before went with the workers that it shared a loopback with."""
