@@ -54,6 +54,7 @@ def stack() -> Iterator[Stack]:
     with tempfile.TemporaryDirectory() as folder:
         stack = Stack(Path(folder), COMPOSE)
         try:
+            stack.forget()
             stack.up(PREVIOUS)
             yield stack
         finally:
