@@ -151,7 +151,9 @@ class Pages:
         if wanted.text and not (wanted.warnings and wanted.state):
             counted = max(most, searching.MOST_COUNTED)
             index, between = self._index(wanted), _bounds(wanted)
-            rows = searching.newest_with(self._connection, self.names, index, between, wanted.text, counted)
+            rows = searching.newest_with(
+                self._connection, self.names, index, between, wanted.text, most=counted
+            )
             if rows is not None:
                 return Newest(rows[:most], min(len(rows), counted), len(rows) > counted)
         if wanted.text or (wanted.warnings and wanted.state):

@@ -32,6 +32,7 @@ def newest_with(
     index: str,
     between: tuple[float | str, float | str],
     sought: str,
+    *,
     most: int,
 ) -> list[tuple[float, str]] | None:
     """As `refs_with`, newest first and with their scores, by going through those of `index`; None where few match.

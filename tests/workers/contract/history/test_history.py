@@ -345,7 +345,7 @@ def test_of_a_text_that_thousands_have_the_pages_are_right_and_the_count_says_wh
 ) -> None:
     """Whichever way it is looked for: the pages are the same."""
     shares = {"all": 1, "the newest": 1, "some": 2, "few": 40, "none": 10_000}
-    matching = []
+    matching: list[str] = []
     with redis_client.pipeline() as pipe:
         for number in range(3000):
             ref, name = ref_of(f"b{number:04}"), f"{number} hourly"
