@@ -26,6 +26,7 @@ from rq.utils import now
 from workers import contract, jobs, one_clock, turns
 from workers.chronicle import Kept
 from workers.contract import Queues, logs
+from workers.forks import signals_blocked
 from workers.horse import Horse
 
 logger = logs.named("workers")
@@ -183,7 +184,13 @@ class BatchWorker(Worker):
     def run_maintenance_tasks(self) -> None:
         if self._horse and self._horse.is_bored():
             self._dismiss_horse()
-        super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
+        # It may begin a scheduler. One that is told to end in that moment would miss it, and be waited for without end.
+        with signals_blocked():
+            super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
+
+    def _start_scheduler(self, *args: Any, **kwargs: Any) -> None:
+        with signals_blocked():
+            super()._start_scheduler(*args, **kwargs)
 
     def teardown(self) -> None:
         self._dismiss_horse()
