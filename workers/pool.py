@@ -22,9 +22,10 @@ from workers.contract import Queues, logs
 from workers.contract.environment import ALIVE, READY, notify
 from workers.contract.redis_words import in_words
 from workers.forks import end_with_parent, signals_blocked
+from workers.own_jobs import HEARTBEAT_SECONDS, OwnJob, OwnQueue
 from workers.redis_connection import connect
 from workers.settings import Settings
-from workers.worker import HEARTBEAT_SECONDS, BatchWorker, OwnJob, OwnQueue
+from workers.worker import BatchWorker
 
 logger = logs.named("workers")
 
