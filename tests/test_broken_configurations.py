@@ -274,9 +274,7 @@ def test_the_console_ends_at_the_start_or_says_on_its_pages_what_to_correct(
 
 
 @pytest.mark.parametrize("name", [*BROKEN][::8])
-def test_doctor_says_what_to_correct(
-    name: str, deployment: Deployment, s3: S3, between: Relay
-) -> None:
+def test_doctor_says_what_to_correct(name: str, deployment: Deployment, s3: S3, between: Relay) -> None:
     broken = BROKEN[name]
 
     ended = deployment.run("doctor", **environment(broken, s3, between))
