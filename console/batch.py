@@ -53,6 +53,7 @@ def show(request: Request) -> Response:
     steps = project.pages.steps(batch) if record else []
     summary, problem, url = _committed(project, batch)
     if record is None and summary is None and problem is None:
+        committed.look(project.bucket, batch)
         return trouble(request, 404, NO_BATCH)
     verification = here.verifications.of(Ref(project.name, batch))
     shown = {

@@ -31,6 +31,15 @@ def read(bucket: Bucket, batch: str) -> tuple[dict[str, Any] | None, str | None]
     return _shown(summary), None
 
 
+def look(bucket: Bucket, batch: str) -> None:
+    """Before it is said that something of a batch is missing: a wrong address and a missing bucket say so, too.
+
+    Raises:
+        WorkerError: the bucket can't be listed.
+    """
+    next(iter(bucket.list(batch)), None)
+
+
 def _shown(summary: dict[str, Any]) -> dict[str, Any]:
     """Less what is not of the kind that a page can show: it was damaged, or written by a version to come."""
     kinds: dict[str, type] = dict.fromkeys(_TEXTS, str) | dict.fromkeys(_WHOLE, int)

@@ -71,6 +71,7 @@ def show(request: Request) -> Response:
     shown = {
         "batches": [document(record) for record in found.records],
         "total": found.total,
+        "more": found.more,
         "page": number,
         "pages": pages,
         "counts": counts,

@@ -33,10 +33,10 @@ class Merged:
         if len(chosen) == 1:
             ((name, pages),) = chosen.items()
             found = pages.page(wanted, offset=offset, limit=limit)
-            return Page(_named(name, found.records), found.total)
+            return replace(found, records=_named(name, found.records))
         newest = {name: pages.newest(wanted, offset + limit) for name, pages in chosen.items()}
         ranked = merge(
-            *([(moment, name, ref) for moment, ref in refs] for name, (refs, _) in newest.items()),
+            *([(moment, name, ref) for moment, ref in found.rows] for name, found in newest.items()),
             key=lambda each: each[0],
             reverse=True,
         )
@@ -48,7 +48,8 @@ class Merged:
         in_order = [(name, records[name, ref]) for _, name, ref in shown if (name, ref) in records]
         return Page(
             [record for name, each in in_order for record in _named(name, [each])],
-            sum(total for _, total in newest.values()),
+            sum(found.total for found in newest.values()),
+            any(found.more for found in newest.values()),
         )
 
     def matching(self, wanted: Filter) -> list[Ref]:

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from console import assets, words
+from workers.contract.terminal import duration
 
 _MOST_QUERY = 2000
 
@@ -28,7 +29,7 @@ def _environment() -> Environment:
         "ago": words.ago,
         "clipped": words.clipped,
         "coded": coded,
-        "duration": words.duration,
+        "duration": duration,
         "left": words.left,
         "minute": words.minute,
         "money": words.money,

@@ -8,7 +8,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from console import manifest
+from console import committed, manifest
 from console.batch import asked, no_batch
 from console.manifest import Found, Wanted
 from console.render import page, trouble
@@ -45,6 +45,7 @@ def show(request: Request) -> Response:
     # Whoever asks for exactly this key need not wait for a look through all of them; they can go on to it.
     found = Found([exact], 0, 0) if exact else manifest.page(bucket, batch, wanted, start)
     if found is None:
+        committed.look(bucket, batch)
         return trouble(request, 404, "There are no results: the batch has no manifest, or not as many.")
     shown = {
         "batch": batch,

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-_STEPS = ((60, "s"), (60, "min"), (24, "h"), (10**9, "d"))
+from workers.contract.terminal import duration
+
 _SCALE = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -34,19 +35,6 @@ def minute(said: str | None) -> str:
     moment = datetime.fromtimestamp(at, UTC)
     year = "" if moment.year == datetime.now(UTC).year else f" {moment.year}"
     return f"{moment.day} {moment:%b}{year} {moment:%H:%M}"
-
-
-def duration(length: float | None) -> str:
-    """`3 s`, `12 min`, `5 h`, `2 d`; below zero it counts as zero."""
-    if length is None:
-        return ""
-    amount = max(0.0, float(length))
-    for most, unit in _STEPS:
-        if amount < most:
-            shown = f"{amount:.1f}" if unit in {"h", "d"} and amount < 10 else f"{amount:.0f}"
-            return f"{shown.removesuffix('.0')} {unit}"
-        amount /= most
-    return ""
 
 
 def between(start: str | None, end: str | None) -> str:

@@ -11,6 +11,7 @@ import click
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from sender.command_line import INTERRUPTED, said
 from sender.committed import Committed, committed
@@ -22,11 +23,15 @@ from workers.bucket import layout
 from workers.bucket.protocol import Bucket
 from workers.command_line import batch_id, fail, told
 from workers.contract import parse_batch_id
-from workers.contract.terminal import printable
+from workers.contract.terminal import duration, printable
 from workers.gemini.batches import Batch, integer, timestamp
 from workers.gemini.client import Gemini
 
-_WIDEST = 1000  # Batch ids are shown whole, also in a pipe and in a narrow terminal.
+_WIDEST = 1000  # Off a terminal.
+_WIDE = 120  # Columns of a terminal.
+_COLUMNS = ("batch", "state", "age", "requests", "done", "failed", "pending", "bucket", "name")
+_NARROW = ("batch", "state", "age", "done", "bucket")
+_NARROWEST = ("batch", "state", "bucket")
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,18 +100,7 @@ def list_(limit: int, states: tuple[str, ...], *, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(ShownAll(found, more)).decode())
         return
-    table = Table(
-        "batch", "state", "age", "requests", "done", "failed", "pending", "bucket", "name", box=None
-    )
-    for each in found:
-        numbers = (each.requests, each.succeeded, each.failed, each.pending)
-        told_numbers = ("" if number is None else str(number) for number in numbers)
-        is_there = "yes" if each.committed else ""
-        table.add_row(
-            *(each.batch, each.state, _age(each.age_seconds), *told_numbers, is_there),
-            printable(each.display_name or ""),
-        )
-    Console(width=_WIDEST, highlight=False, markup=False).print(table)
+    _show_all(found)
     if more:
         said("There are more: see --limit.")
 
@@ -123,9 +117,7 @@ def get(batch: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(details).decode())
         return
-    for name, value in msgspec.structs.asdict(details).items():
-        if value not in (None, []):
-            click.echo(f"{name.replace('_', ' ')}: {printable(str(value))}")
+    _show_one(details)
 
 
 @batches.command(name="watch", epilog="Example: batch-receiver batches watch batches/abc123")
@@ -254,10 +246,56 @@ def _details(batch: Batch, bucket: Bucket) -> Details:
     )
 
 
-def _age(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    for size, letter in ((86_400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f}{letter}"
-    return f"{seconds:.0f}s"
+def _show_all(found: list[Shown]) -> None:
+    """A table that fits the terminal; off one nothing is cut, and batch ids never are."""
+    out = Console() if sys.stdout.isatty() else Console(width=_WIDEST, no_color=True)
+    columns = _COLUMNS if out.width >= _WIDE else _NARROW if out.width >= 80 else _NARROWEST
+    table = Table(box=None, pad_edge=False)
+    for name in columns:
+        if name == "batch":
+            table.add_column(name, overflow="fold", no_wrap=not out.is_terminal)
+        else:
+            most = 24 if name == "name" and out.is_terminal else None
+            table.add_column(name, overflow="ellipsis", no_wrap=True, max_width=most)
+    for each in found:
+        cells = {
+            "batch": each.batch,
+            "state": each.state,
+            "age": duration(each.age_seconds),
+            "requests": _count(each.requests),
+            "done": _count(each.succeeded),
+            "failed": _count(each.failed),
+            "pending": _count(each.pending),
+            "bucket": "yes" if each.committed else "",
+            "name": printable(each.display_name or ""),
+        }
+        # Plain texts: a display name may hold what rich would take for markup.
+        table.add_row(*(Text(cells[name]) for name in columns))
+    out.print(table)
+
+
+def _show_one(found: Details) -> None:
+    counts = {"succeeded": found.succeeded, "failed": found.failed, "pending": found.pending}
+    told = ", ".join(f"{count:,} {word}" for word, count in counts.items() if count is not None)
+    age = f"{duration(found.age_seconds)} ago, " if found.age_seconds is not None else ""
+    facts = {
+        "name": found.display_name,
+        "model": found.model,
+        "created": found.created_at and f"{age}{found.created_at}",
+        "ended": found.ended_at,
+        "requests": ": ".join(filter(None, (_count(found.requests), told))),
+        "bucket": "it is in the bucket" if found.committed else "it is not in the bucket",
+        "input file": found.input_file,
+        "error": found.error and str(found.error),
+        "submission": found.submission,
+        "resubmission of": found.resubmission_of,
+        "resubmitted as": ", ".join(found.resubmitted_as),
+    }
+    click.echo(f"{printable(found.batch)}: {printable(found.state)}")
+    for name, value in facts.items():
+        if value:
+            click.echo(f"  {name}: {printable(value)}")
+
+
+def _count(number: int | None) -> str:
+    return "" if number is None else f"{number:,}"

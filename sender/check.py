@@ -16,7 +16,7 @@ from sender.expectation import Expected, OutputLimits, config_of, expected
 from sender.lines import Block, Configs, LineTooLong, blocks, deprecated_in, good_lines, numbered
 from sender.rules import RULES, Level
 from sender.tokens import Tokens
-from workers.results.json_text import is_utf8
+from workers.results.json_text import are_lines, is_utf8
 from workers.results.keys import DIGEST_BYTES, NO_KEY, KeyCounter
 
 FILE_LIMIT_BYTES = 2 * 1000**3  # "2 GB"; which of the two it means is not said, so the smaller.
@@ -170,7 +170,7 @@ class Check:
 
     def _look(self, block: Block) -> None:
         lines, configs = self._good(block.data)
-        if len(lines) != block.lines:
+        if not are_lines(block.data, len(lines)):
             self._one_by_one(block)
             return
         self.tokens.sample(block.data, len(lines))

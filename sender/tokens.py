@@ -14,7 +14,8 @@ TOKENS_A_MEDIUM = 258  # an image of up to 384 pixels (guide, Tokens)
 _LINES = 4
 _SAMPLE = 64 << 10
 _LONG_LINE = 16 << 10  # bytes: such lines hold media
-_DATA = re.compile(rb'"data"\s*:\s*"[A-Za-z0-9+/=_-]{64,}"')
+# Of data that may be megabytes only the beginning is matched; its end is the next quotation mark.
+_DATA = re.compile(rb'"data"\s*:\s*"(?=[A-Za-z0-9+/=_-]{64})')
 _TEXTS = {"text", "content", "input", "title", "description"}
 
 
@@ -30,14 +31,27 @@ class Tokens:
     def sample(self, block: bytes, lines: int) -> None:
         """Take a block of so many lines for what its first lines are like."""
         if b'"data"' in block[:_SAMPLE] or len(block) > lines * _LONG_LINE:
-            self._media += len(_DATA.findall(block))
-            block = _DATA.sub(b'""', block)
+            block, media = _without_media(block)
+            self._media += media
         looked_at = text = 0
         for line in block[:_SAMPLE].split(b"\n", _LINES)[:_LINES]:
             looked_at += len(line) + 1
             text += _characters(line)
         if lines and looked_at:
             self._characters += text * max(1.0, len(block) / looked_at)
+
+
+def _without_media(block: bytes) -> tuple[bytes, int]:
+    """The lines with empty texts for their media, and how many those were."""
+    kept: list[bytes] = []
+    at = media = 0
+    while found := _DATA.search(block, at):
+        kept.append(block[at : found.end()])
+        at = block.find(b'"', found.end())
+        media += 1
+        if at < 0:
+            return b"".join(kept), media
+    return b"".join((*kept, block[at:])), media
 
 
 def _characters(line: bytes) -> int:

@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support.deployment import Deployment
+from tests.support.processes import Process
 from tests.support.relay import Relay, Request, error, relay
 from tests.support.s3 import S3
 from tests.support.scripted import Answer
+from tests.support.waiting import wait_until
 
 HIDDEN = "hidden"
 S3_KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": HIDDEN, "AWS_REGION": "us-east-1"}
@@ -237,6 +240,54 @@ def test_what_can_never_work_ends_at_the_start_in_one_sentence_that_names_what_t
     assert re.fullmatch(rf"Error: .*{broken.says}.*\.", line)
     for word in ("GenericError", "panic", "Traceback", HIDDEN, s3.secret_key):
         assert word not in line
+
+
+@pytest.mark.parametrize("name", [name for name, broken in BROKEN.items() if broken.reading])
+def test_the_console_ends_at_the_start_or_says_on_its_pages_what_to_correct(
+    name: str, deployment: Deployment, start_process: Callable[..., Process], s3: S3, between: Relay
+) -> None:
+    broken = BROKEN[name]
+    env = {**deployment.env, **environment(broken, s3, between)}
+    process = start_process("console", "--port", "0", env=env)
+    wait_until(
+        lambda: "listening on" in process.output or process.returncode is not None,
+        what="a console, or its end",
+    )
+    pages = []
+    if found := re.search(r"listening on (http://\S+)", process.output):
+        with httpx.Client(base_url=found[1], timeout=150, trust_env=False) as http:
+            assert http.get("/batches").status_code == 200
+            pages = [http.get(f"/batches/b1{page}.json") for page in ("", "/results")]
+        assert {page.status_code for page in pages} <= {200, 503}
+        said = [sentence_in(page.json()) for page in pages]
+    else:
+        assert process.wait() == 2
+        said = [line for line in process.output.splitlines() if line.startswith("Error: ")]
+        assert len(said) == 1
+
+    # An answer to HEAD has no body, so a page that begins with one may not know more than that it is wrong.
+    assert re.fullmatch(rf".*{broken.says}.*\.", said[0])
+    assert all(re.fullmatch(r"[^\n]+\.", sentence) for sentence in said)
+    for told in (process.output, *(page.text for page in pages)):
+        for word in ("GenericError", "panic", "Traceback", HIDDEN, s3.secret_key):
+            assert word not in told
+
+
+@pytest.mark.parametrize("name", [*BROKEN][::8])
+def test_doctor_says_what_to_correct(name: str, deployment: Deployment, s3: S3, between: Relay) -> None:
+    broken = BROKEN[name]
+
+    ended = deployment.run("doctor", **environment(broken, s3, between))
+
+    assert ended.returncode == 1, ended.output
+    assert re.search(rf"(?m)^✗ (settings|bucket) .*{broken.says}", ended.output)
+    for word in ("GenericError", "panic", "Traceback", HIDDEN, s3.secret_key):
+        assert word not in ended.output
+
+
+def sentence_in(document: Mapping[str, str]) -> str:
+    """A page's trouble, or the whole answer where that is one."""
+    return document.get("trouble") or document["error"]
 
 
 def test_there_are_25_and_more_of_them() -> None:

@@ -37,11 +37,12 @@ from workers.contract import Announced, Announcement, Outcome, Queues, Trigger
 from workers.errors import GeminiUnavailable
 from workers.gemini.access import Access, Secret
 from workers.gemini.client import Gemini as Client
+from workers.orphans import requeue_orphans
+from workers.own_jobs import HEARTBEAT_SECONDS, OwnQueue
 from workers.process import Result, Tools
 from workers.retry import decide
 from workers.summary import read_summary
 from workers.timetable import due
-from workers.worker import HEARTBEAT_SECONDS, OwnQueue, requeue_orphans
 
 # Two minutes are promised, less some seconds for the commit itself.
 pytestmark = pytest.mark.slow

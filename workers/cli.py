@@ -156,7 +156,7 @@ def forget(batch: str, *, as_json: bool) -> None:
         click.echo(msgspec.json.encode(Forgotten(batch, forgotten)).decode())
     elif forgotten:
         click.echo(f"{forgotten} job{'s' if forgotten > 1 else ''} of {batch} removed.")
-    else:
+    if not forgotten:
         fail(f"There is no job of {batch} that waits or failed.")
 
 

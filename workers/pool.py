@@ -4,12 +4,9 @@ A child ends with its parent, so that a killed worker leaves no work-horse behin
 """
 
 import contextlib
-import ctypes
 import gc
 import os
-import signal
 import time
-from collections.abc import Iterator
 from multiprocessing import Process
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -24,9 +21,11 @@ from workers.admission import Admission
 from workers.contract import Queues, logs
 from workers.contract.environment import ALIVE, READY, notify
 from workers.contract.redis_words import in_words
+from workers.forks import end_with_parent, signals_blocked
+from workers.own_jobs import HEARTBEAT_SECONDS, OwnJob, OwnQueue
 from workers.redis_connection import connect
 from workers.settings import Settings
-from workers.worker import HEARTBEAT_SECONDS, BatchWorker, OwnJob, OwnQueue
+from workers.worker import BatchWorker
 
 logger = logs.named("workers")
 
@@ -34,9 +33,6 @@ LOGGING_LEVEL = "WARNING"
 COMPLAINT_SECONDS = 60
 RECONCILE_MOST_SECONDS = 3600
 RECONCILES_AT_ONCE = 8
-
-_PR_SET_PDEATHSIG = 1
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Pool(WorkerPool):
@@ -95,7 +91,7 @@ class Pool(WorkerPool):
             # The workers say so themselves, and wait for Redis to come back.
             return
         if is_due or is_glance:
-            with _signals_blocked():
+            with signals_blocked():
                 process = Process(
                     target=_reconcile, args=(settings, is_glance), name="reconcile", daemon=True
                 )
@@ -144,18 +140,8 @@ class Pool(WorkerPool):
         return process
 
     def start_worker(self, *args: Any, **kwargs: Any) -> None:
-        with _signals_blocked():
+        with signals_blocked():
             super().start_worker(*args, **kwargs)
-
-
-@contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """A signal that comes during a fork waits until the child has handlers of its own; else it would be lost."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
 
 
 def _reconcile(settings: Settings, is_glance: bool) -> None:
@@ -169,7 +155,7 @@ def run_pool(projects: Admission, connection: Redis, workers: int, *, burst: boo
 
     Raises `SettingsError` where it can never work.
     """
-    os.register_at_fork(after_in_child=_end_with_parent)
+    os.register_at_fork(after_in_child=end_with_parent)
     try:
         projects.begin()
         one_clock.follow(connection)
@@ -201,15 +187,3 @@ def _serve(projects: Admission, connection: Redis) -> list[str]:
     """Have workers that start from now on take jobs of these projects; the names of their queues."""
     BatchWorker.prefixes = [each.queue_prefix for each in projects.working]
     return [name for prefix in BatchWorker.prefixes for name in Queues(connection, prefix).names]
-
-
-def _end_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent ends (Linux; elsewhere RQ's own timeouts have to do).
-
-    The pool's signal handlers are not the child's; until it has its own, a signal simply ends it.
-    """
-    for number in _STOP_SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -1,116 +1,36 @@
-"""RQ's worker, job and queue classes with the settings that RQ leaves to its users.
+"""RQ's worker with the settings that RQ leaves to its users. A lost job is taken up within a minute: RQ's are seven."""
 
-- Jobs run our own functions only, whatever a record in Redis says.
-- A lost job is taken up within a minute: RQ's defaults are seven.
-"""
-
-import contextlib
-import datetime as dt
 import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from redis import Redis
-from redis.exceptions import WatchError
 from rq import Queue, Worker
-from rq.exceptions import DequeueTimeout
 from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.registry import StartedJobRegistry
-from rq.serializers import JSONSerializer
 from rq.utils import now
 
-from workers import contract, jobs, one_clock, turns
+from workers import contract, one_clock, turns
 from workers.chronicle import Kept
 from workers.contract import Queues, logs
+from workers.forks import signals_blocked
 from workers.horse import Horse
+from workers.orphans import requeue_orphans
+from workers.own_jobs import HEARTBEAT_SECONDS, OwnJob, OwnQueue
 
 logger = logs.named("workers")
 
 MONITORING_SECONDS = 5
-HEARTBEAT_SECONDS = 20
 MAINTENANCE_SECONDS = 5
 WORKER_TTL_SECONDS = 20  # RQ blocks on the queues for this minus 15.
 
 # Below what supervisors wait after SIGTERM (Docker 10 s unless told otherwise, Kubernetes 30 s).
 GRACE_SECONDS = 8.0
 
-# Less than the pause between two looks, so that the second one decides.
-ORPHAN_SECONDS = 15.0
-_FOUND_AT_ONCE = 1000
-
 _BURST_PAUSE_SECONDS = 0.05
-_LEAST_WAIT_SECONDS = 0.1
-_ALLOWED: dict[str, Callable[..., Any]] = {
-    contract.PROCESS_BATCH: jobs.process_batch,
-    contract.FAN_OUT_PART: jobs.fan_out_part,
-    contract.TELL: jobs.tell_downstream,
-}
-_LOST_WITHOUT_A_PLACE = frozenset(
-    status.encode() for status in (JobStatus.QUEUED, JobStatus.STARTED, JobStatus.SCHEDULED)
-)
-
-
-class ForbiddenJob(RuntimeError):
-    """A record in Redis names a function that is none of ours."""
-
-
-class OwnJob(contract.DeletableJob):
-    """A job that runs one of our three functions or nothing: no callbacks, no webhooks of RQ's, no repeats."""
-
-    def restore(self, raw_data: Any) -> Any:
-        super().restore(raw_data)
-        self._success_callback_name = None
-        self._failure_callback_name = None
-        self._stopped_callback_name = None
-        self.webhooks = []
-        self.repeats_left = None
-        self.group_id = None
-
-    @property
-    def func(self) -> Callable[..., Any]:
-        function = _ALLOWED.get(str(self.func_name))
-        if function is None or self.instance is not None:
-            self.retries_left = 0
-            raise ForbiddenJob("The job names a function that workers do not run.")
-        return function
-
-
-class OwnQueue(Queue):
-    """A queue that reads jobs as JSON, and whose maintenance lock does not outlive a killed cleaner by 15 minutes."""
-
-    job_class = OwnJob
-
-    def __init__(self, name: str = "default", **kwargs: Any) -> None:
-        kwargs["serializer"] = JSONSerializer
-        kwargs["job_class"] = OwnJob
-        super().__init__(name, **kwargs)
-
-    @classmethod
-    def dequeue_any(
-        cls, queues: Iterable[Queue], timeout: float | None, connection: Redis, *args: Any, **more: Any
-    ) -> tuple[Job, Queue] | None:
-        """As RQ does, but of projects that rest nothing is taken."""
-        open_to_us, seconds = turns.open_to(list(queues), connection)
-        if timeout is not None:
-            timeout = min(timeout, max(seconds, _LEAST_WAIT_SECONDS))
-        if open_to_us:
-            # A fraction of a second is fine for Redis, if not for RQ's types.
-            return super().dequeue_any(open_to_us, timeout, connection, *args, **more)  # type: ignore[arg-type]
-        if timeout is None:
-            return None
-        time.sleep(timeout)
-        raise DequeueTimeout
-
-    def schedule_job(self, job: Job, datetime: dt.datetime, *args: Any, **more: Any) -> Job:
-        """At a moment by this machine's clock, which is not the one that it waits by."""
-        return super().schedule_job(job, datetime + one_clock.ahead(), *args, **more)
-
-    def acquire_maintenance_lock(self) -> bool:
-        return bool(self.connection.set(self.registry_cleaning_key, 1, nx=True, ex=HEARTBEAT_SECONDS))
 
 
 class BatchWorker(Worker):
@@ -183,7 +103,13 @@ class BatchWorker(Worker):
     def run_maintenance_tasks(self) -> None:
         if self._horse and self._horse.is_bored():
             self._dismiss_horse()
-        super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
+        # It may begin a scheduler. One that is told to end in that moment would miss it, and be waited for without end.
+        with signals_blocked():
+            super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
+
+    def _start_scheduler(self, *args: Any, **kwargs: Any) -> None:
+        with signals_blocked():
+            super()._start_scheduler(*args, **kwargs)
 
     def teardown(self) -> None:
         self._dismiss_horse()
@@ -294,57 +220,3 @@ class BatchWorker(Worker):
                 pipe.zcard(queue.started_job_registry.key)
                 pipe.llen(queue.key)
             return any(pipe.execute())
-
-
-def requeue_orphans(queues: Queues, now: float | None = None) -> list[str]:
-    """Put back jobs that are in no queue and no registry although their record says that they wait or run.
-
-    A worker on several queues pops with BLPOP; killed before it notes what it popped, it takes the job with it.
-    A job is put back when it was seen so at two looks at least 15 seconds apart. Returns the ids put back.
-    """
-    now = queues.now() if now is None else now
-    connection, marks = queues.connection, queues.key("orphans")
-    homes = {name: OwnQueue(name, connection=connection) for name in queues.names}
-    lost = {contract.text(job_id) for job_id in connection.sscan_iter(queues.jobs, count=_FOUND_AT_ONCE)}
-    for home in homes.values():
-        lost.difference_update(home.get_job_ids())
-        for registry in (home.started_job_registry, home.scheduled_job_registry, home.failed_job_registry):
-            lost.difference_update(registry.get_job_ids(cleanup=False))
-    orphans = _without_a_place(queues, sorted(lost))
-    seen = {contract.text(name): float(at) for name, at in connection.hgetall(marks).items()}
-    gone = set(seen) - set(orphans)
-    if gone:
-        connection.hdel(marks, *gone)
-    put_back = []
-    for job_id, origin in orphans.items():
-        if job_id not in seen:
-            connection.hset(marks, job_id, str(now))
-        elif abs(now - seen[job_id]) >= ORPHAN_SECONDS and connection.hdel(marks, job_id):
-            homes[origin].enqueue_job(OwnJob.fetch(job_id, connection=connection, serializer=JSONSerializer))
-            logger.warning("orphan_requeued", job=job_id)
-            put_back.append(job_id)
-    return put_back
-
-
-def _without_a_place(queues: Queues, job_ids: list[str]) -> dict[str, str]:
-    """Those that claim to wait or run, each with its queue. What has no record any more is forgotten."""
-    found: dict[str, str] = {}
-    for first in range(0, len(job_ids), _FOUND_AT_ONCE):
-        some = job_ids[first : first + _FOUND_AT_ONCE]
-        with queues.connection.pipeline() as pipe:
-            # Watched: one that is enqueued at this moment must not be forgotten.
-            pipe.watch(*map(Job.key_for, some))  # type: ignore[no-untyped-call]
-            with queues.connection.pipeline(transaction=False) as reader:
-                for job_id in some:
-                    reader.hmget(Job.key_for(job_id), "status", "origin")
-                records = dict(zip(some, reader.execute(), strict=True))
-            ended = [job_id for job_id, (status, _) in records.items() if status is None]
-            pipe.multi()
-            if ended:
-                pipe.srem(queues.jobs, *ended)
-            with contextlib.suppress(WatchError):
-                pipe.execute()
-        for job_id, (status, origin) in records.items():
-            if status in _LOST_WITHOUT_A_PLACE and contract.text(origin or "") in queues.names:
-                found[job_id] = contract.text(origin)
-    return found

@@ -73,6 +73,23 @@ def test_the_list_is_newest_first_in_pages_and_filtered_by_what_the_url_says(
     assert "Nothing matches" in console.get("/batches?q=nothing").text
 
 
+def test_of_a_text_that_many_have_the_page_says_that_it_did_not_count_them_all(
+    console: Console, seeds: Seeds
+) -> None:
+    for number in range(1060):
+        seeds.committed(f"b{number:04d}", ago=60.0 + number)
+
+    first = console.json("/batches.json?q=B0")
+    assert (first["total"], first["more"], first["batches"][0]["batch"]) == (1000, False, "b0000")
+    many, last = (console.json(f"/batches.json?q=B&page={page}") for page in (1, 22))
+    assert (many["total"], many["more"], len(many["batches"])) == (1000, True, 50)
+    assert (last["total"], last["more"], last["batches"][-1]["batch"]) == (1060, False, "b1059")
+    html = console.get("/batches?q=B&page=20").text
+    assert "Page 20, more than 1\u202f000 batches" in html
+    assert "Replay all that match" in html
+    assert "page=21" in html
+
+
 def test_a_row_tells_counts_tokens_cost_size_times_and_why_it_waits(console: Console, seeds: Seeds) -> None:
     seeds.everything()
     page = console.get("/batches").text

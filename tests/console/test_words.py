@@ -8,23 +8,6 @@ from console import words
 
 
 @pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [
-        (None, ""),
-        (-5, "0 s"),
-        (0.4, "0 s"),
-        (59, "59 s"),
-        (61, "1 min"),
-        (5400, "1.5 h"),
-        (86400, "1 d"),
-        (1e6, "12 d"),
-    ],
-)
-def test_durations_have_one_unit(seconds: float | None, shown: str) -> None:
-    assert words.duration(seconds) == shown
-
-
-@pytest.mark.parametrize(
     ("count", "shown"),
     [(None, ""), (0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (290_000_000, "277 MiB")],
 )

@@ -31,10 +31,12 @@ from workers import jobs, reconcile, status
 from workers.bucket.opening import open_bucket
 from workers.bucket.protocol import Bucket
 from workers.contract import Announcement, Queues, Trigger
+from workers.orphans import requeue_orphans
+from workers.own_jobs import OwnJob, OwnQueue
 from workers.settings import Settings
 from workers.verify.findings import Kind as FindingKind
 from workers.verify.verification import verify
-from workers.worker import BatchWorker, OwnJob, OwnQueue, requeue_orphans
+from workers.worker import BatchWorker
 
 # What differs from one telling of a story to the next: when it was, and who was first to say so.
 _TIMES = re.compile(rb'"(created_at|ended_at|committed_at|trigger)": [^,\n]+')

@@ -1,12 +1,15 @@
 """`batch-receiver batches`: what there is, waited for, cancelled and deleted, without a result being lost."""
 
+import re
 import signal
 from pathlib import Path
 
 import pytest
+from rich.text import Text
 
 from tests.sender.conftest import Sender
 from tests.support.deployment import result_line
+from tests.workers.test_showing import terminal
 
 
 def test_the_list_says_state_counts_and_what_is_in_the_bucket(sender: Sender, requests_file: Path) -> None:
@@ -32,6 +35,21 @@ def test_the_list_says_state_counts_and_what_is_in_the_bucket(sender: Sender, re
     ] == [old]
 
 
+@pytest.mark.parametrize("columns", [50, 80, 140])
+def test_the_list_fits_the_terminal_and_cuts_no_batch_id(sender: Sender, columns: int) -> None:
+    batch = sender.gemini.put_batch(
+        result_line("a"), display_name="[b]nightly[/b] " * 20, created="2026-11-20T00:00:00Z"
+    )
+
+    with terminal(["batches", "list"], sender.env, columns) as shown:
+        lines = [Text.from_ansi(line).plain.rstrip() for line in shown.end().splitlines()]
+
+    assert max(map(len, lines)) <= columns
+    assert "".join(line.split(" ")[0] for line in lines[1:]) == batch
+    assert ("[b]nightly" in "".join(lines)) == (columns == 140)
+    assert bool(re.search(r"\d d", "".join(lines))) == (columns >= 80)
+
+
 def test_get_says_where_a_batch_came_from(sender: Sender, requests_file: Path) -> None:
     batch = sender.submit(requests_file, "--json").json["batches"][0]["batch"]
 
@@ -39,6 +57,11 @@ def test_get_says_where_a_batch_came_from(sender: Sender, requests_file: Path) -
 
     assert sender.folder.joinpath("_submitted", f"{found['submission']}.json").exists()
     assert found["input_file"] == f"files/{sender.record()['upload_file']}"
+    said = sender.run("batches", "get", batch).out
+    assert re.search(rf"^{batch}: \w+\n  name: requests\n  model: .*\n  created: \d+ (s|min) ago, 20", said)
+    assert "  requests: 5: " in said
+    assert "  bucket: it is not in the bucket\n" in said
+    assert max(map(len, said.splitlines())) <= 80
     assert "input file: files/sub-" in sender.run("batches", "get", batch).out
     assert "can't read the batch" in sender.run("batches", "get", "nobodys", code=1).err
 

@@ -96,3 +96,13 @@ def test_a_line_that_is_taken_at_a_glance_has_nothing_wrong_with_it(
         return
     faults = examine(text, embeddings=embeddings).faults
     assert [fault.field for fault in faults] == deprecated_in(config)
+
+
+def test_as_many_requests_as_lines_are_not_yet_one_in_each() -> None:
+    one = b'{"key": "a", "request": {"contents": [{"parts": [{"text": "Hi"}]}]}}'
+    other = one.replace(b'"a"', b'"b"')
+    check = Check()
+
+    list(check.read(BytesIO(one + other[:-1] + b"\n" + b"}\n")))
+
+    assert check.findings.counts

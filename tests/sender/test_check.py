@@ -312,3 +312,16 @@ def test_a_line_longer_than_a_block_is_held_whole(tmp_path: Path) -> None:
 
     assert (report["ok"], report["requests"]) == (True, 3)
     assert 258 <= report["tokens"] < 300
+
+
+@pytest.mark.parametrize("data", ["AAEC" * 20, "AAEC_-8=" * 10_000], ids=["small", "large"])
+def test_a_text_beside_an_image_counts_too(data: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    image = {"inlineData": {"data": data, "mimeType": "image/png"}}
+    parts = [{"text": "x" * 4000}, image, {"text": '"data": "' + "A" * 4000}]
+    lines = [{"key": key, "request": {"contents": [{"parts": parts}]}} for key in "abc"]
+    path.write_text("\n".join(map(json.dumps, lines)))
+
+    report = json.loads(check(path, "--json").stdout)
+
+    assert report["tokens"] == pytest.approx(3 * (258 + 1000 + 1000), rel=0.02)

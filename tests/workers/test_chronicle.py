@@ -21,8 +21,8 @@ from workers.contract import Announcement, Queues, Trigger
 from workers.contract.history import metrics
 from workers.contract.history.pages import Filter, Pages, Record
 from workers.errors import ResultsGone
+from workers.own_jobs import OwnJob, OwnQueue
 from workers.settings import Settings
-from workers.worker import OwnJob, OwnQueue
 
 MANY = b"".join(result_line(f"k{n}", "x" * 500) for n in range(200))
 

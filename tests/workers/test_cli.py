@@ -222,6 +222,21 @@ def test_a_replay_enqueues_a_batch_once(deployment: Deployment, redis_client: Re
     assert Queues(redis_client).announced("abc").triggers == {contract.Trigger.REPLAY}
 
 
+def test_a_batch_is_forgotten_once_and_a_second_time_is_a_failure_with_its_document(
+    deployment: Deployment,
+) -> None:
+    deployment.run("replay", "abc", "--force")
+    first, second = deployment.run("forget", "abc", "--json"), deployment.run("forget", "abc", "--json")
+
+    assert (first.returncode, json.loads(first.output)) == (0, {"batch": "abc", "forgotten": 1})
+    assert second.returncode == 1
+    error, document = sorted(sentences(second.output))
+    assert json.loads(document) == {"batch": "abc", "forgotten": 0}
+    assert error == "Error: There is no job of abc that waits or failed."
+    plain = deployment.run("forget", "abc")
+    assert (plain.returncode, sentences(plain.output)) == (1, [error])
+
+
 def test_the_status_of_a_batch_is_shown_and_printed_as_json(deployment: Deployment) -> None:
     batch = deployment.gemini.put_batch(result_line("a"))
     deployment.run("process", batch)

@@ -21,9 +21,9 @@ from workers.bucket.opening import open_bucket
 from workers.bucket.protocol import Bucket
 from workers.contract import Announcement, Queues, Trigger
 from workers.errors import Permanent, Unreadable
+from workers.own_jobs import OwnJob, OwnQueue
 from workers.settings import Settings
 from workers.summary import read_summary
-from workers.worker import OwnJob, OwnQueue
 
 MANY = b"".join(result_line(f"k{n}", "x" * 500) for n in range(200))
 

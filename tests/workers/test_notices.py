@@ -22,9 +22,9 @@ from workers.contract import Announcement, Queues, Trigger, text
 from workers.contract.history.pages import Pages
 from workers.notices import Told
 from workers.outside.posts import NotTaken, post_signed
+from workers.own_jobs import OwnJob
 from workers.settings import Settings
 from workers.summary import read_summary
-from workers.worker import OwnJob
 
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 

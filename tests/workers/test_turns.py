@@ -11,7 +11,7 @@ from tests.support.waiting import wait_until
 from workers import turns
 from workers.contract import Announcement, Queues, Trigger
 from workers.errors import GeminiUnavailable, Incomplete, KeyRefused, NotReady, WorkerError
-from workers.worker import OwnQueue
+from workers.own_jobs import OwnQueue
 
 PREFIXES = ("batch-receiver-project-search", "batch-receiver-project-ads")
 

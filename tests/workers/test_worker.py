@@ -19,7 +19,9 @@ from tests.support.waiting import wait_until
 from workers import contract
 from workers.contract import Announcement, Queues, Trigger
 from workers.contract.records import FAILURE_TTL_SECONDS
-from workers.worker import ORPHAN_SECONDS, BatchWorker, ForbiddenJob, OwnJob, OwnQueue, requeue_orphans
+from workers.orphans import ORPHAN_SECONDS, requeue_orphans
+from workers.own_jobs import ForbiddenJob, OwnJob, OwnQueue
+from workers.worker import BatchWorker
 
 NOW = 1_000_000.0
 

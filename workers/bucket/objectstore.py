@@ -250,7 +250,8 @@ class ObjectStore:
         pending = iter(names)
         while chunk := [check_name(name) for name in islice(pending, _DELETE_AT_ONCE)]:
             with self._translated("delete"):
-                if Lack.BULK_DELETION in self._lacking:
+                # Google's XML API knows no list; obstore would delete one by one, too, and look at nothing.
+                if Lack.BULK_DELETION in self._lacking or self._place.scheme == "gs":
                     self._delete_singly(chunk)
                 else:
                     self._delete(chunk)
@@ -259,7 +260,7 @@ class ObjectStore:
         try:
             self._asked(lambda store: obstore.delete(store, names))
         except FileNotFoundError as error:
-            # Google's and Azure's stores stop at one that is missing already.
+            # Azure's stores stop at one that is missing already.
             self._missing(error)
             self._delete_singly(names)
         except BaseError as error:
@@ -276,6 +277,10 @@ class ObjectStore:
                 obstore.delete(store, name)
             except FileNotFoundError as error:
                 self._missing(error)
+            else:
+                # The answer to a list names what is gone; to this one, any page with a 200 would do.
+                if self.size(name) is not None:
+                    raise BucketUnavailable(f"{name} is still in {self.url}: its deletion is tried again.")
 
         with ThreadPoolExecutor(self.concurrency) as pool:
             for _ in pool.map(delete, names):

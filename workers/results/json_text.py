@@ -26,6 +26,7 @@ _LONE_SURROGATE = re.compile(
     re.DOTALL,
 )
 _BRACKETS = re.compile(rb"[\[\]{}]")
+_BETWEEN_OBJECTS = re.compile(rb"}[ \t\r]*+\n[ \t\r]*+{")
 _BYTE_ORDER_MARK = codecs.BOM_UTF8
 _STRING_OR_NOT_FINITE = re.compile(
     rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|(-?+(?:NaN|Infinity))(?![ \t\r\n]*+:)', re.DOTALL
@@ -61,6 +62,18 @@ def is_too_deep(line: bytes) -> bool:
         if depth > MAX_DEPTH:
             return True
     return False
+
+
+def are_lines(text: bytes, objects: int) -> bool:
+    """Whether so many objects, as a decoder that takes a line end for white space found them, are a line each.
+
+    A line end between `}` and `{` can't be inside an object. So where all are, no object has part of two lines, and as
+    many as there are lines means one in each.
+    """
+    ends = text.count(b"\n") - text.endswith(b"\n")
+    return objects == ends + 1 and (
+        text.count(b"}\n{") == ends or sum(1 for _ in _BETWEEN_OBJECTS.finditer(text)) == ends
+    )
 
 
 def has_lone_surrogate(text: bytes) -> bool:

@@ -14,7 +14,15 @@ from msgspec import Raw, Struct
 from workers.results import answers, openai
 from workers.results.answers import Answer, Usage
 from workers.results.failures import failure_of, response_of
-from workers.results.json_text import MAX_DEPTH, compact, has_lone_surrogate, is_too_deep, is_utf8, mended
+from workers.results.json_text import (
+    MAX_DEPTH,
+    are_lines,
+    compact,
+    has_lone_surrogate,
+    is_too_deep,
+    is_utf8,
+    mended,
+)
 from workers.results.lenient import first_byte
 from workers.results.media import MediaEntry, Medium, extract, keep
 from workers.results.naming import output_name
@@ -230,8 +238,7 @@ def keys_of(lines: bytes) -> list[str] | None:
     except (msgspec.DecodeError, RecursionError):
         return None
     keys = [each.key for each in plain if each.key]
-    # The decoder takes a line end for white space, so that what two lines hold together could be one object.
-    return keys if len(keys) == lines.count(b"\n") else None
+    return keys if len(keys) == len(plain) and are_lines(lines, len(plain)) else None
 
 
 def finish_label(finish_reason: str | None, block_reason: str | None) -> str | None:

@@ -143,10 +143,6 @@ def found(bucket: Bucket) -> dict[str, bytes | None]:
 def test_an_operation_that_meets_a_fault_says_what_is_there_or_can_be_tried_again(
     kind: str, name: str, fault: str, stores: Callable[[str], Store]
 ) -> None:
-    if (kind, name, fault) == ("gcs", "delete a folder", "a page of something between"):
-        pytest.skip(
-            "objects are deleted one by one there, and any 200 is taken for it: a sweep finds what is left"
-        )
     store, operation = stores(kind), OPERATIONS[name]
     url, strike = store.fresh_url(), FAULTS[fault]
     direct = open_bucket(url, store.env)

@@ -58,6 +58,20 @@ def test_a_line_that_does_not_stand_for_itself_has_all_looked_at_one_by_one(odd:
     assert together([*GOOD[:place], odd, *GOOD[place:]]) is None
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b'{"key":"a"}{"key":"b"}', b'{"key":""}'],
+        [b'{"key":"a"}{"key":"b"', b"}"],
+        [b'{"key":"a"}{"response":{"x":{}', b'},"key":"b"}'],
+        [b'{"key":"a"} {"key":"b","response":[{}', b",{}]}"],
+        [b'{"key":"a"}{"key":"b"}', b""],
+    ],
+)
+def test_as_many_objects_as_lines_are_not_yet_one_in_each(lines: list[bytes]) -> None:
+    assert together(lines) is None
+
+
 @given(st.lists(st.sampled_from([*GOOD, *ODD]), min_size=1, max_size=6))
 def test_whatever_stands_side_by_side_the_keys_are_the_same(lines: list[bytes]) -> None:
     assert together(lines) in (None, one_by_one(lines))

@@ -94,10 +94,20 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`total` is how many there are on all pages."""
+    """`total` is how many there are on all pages; with `more` there are more than that."""
 
     records: list[Record]
     total: int
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """Batches, newest first: when each was first told of, and its ref. `total` and `more` as of a `Page`."""
+
+    rows: list[tuple[float, str]]
+    total: int
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +136,9 @@ class Pages:
     def page(self, wanted: Filter, *, offset: int = 0, limit: int = 50) -> Page:
         """Batches that match, newest first."""
         if wanted.text or (wanted.warnings and wanted.state):
-            refs = self.matching(wanted)
-            return Page(self.records(refs[offset : offset + limit]), len(refs))
+            found = self.newest(wanted, offset + limit)
+            records = self.records([ref for _, ref in found.rows[offset:]])
+            return Page(records, found.total, found.more)
         index, (least, most) = self._index(wanted), _bounds(wanted)
         with self._connection.pipeline(transaction=False) as pipe:
             pipe.zcount(index, least, most)
@@ -135,17 +146,25 @@ class Pages:
             total, refs = pipe.execute()
         return Page(self.records([text(ref) for ref in refs]), total)
 
-    def newest(self, wanted: Filter, most: int) -> tuple[list[tuple[float, str]], int]:
-        """The newest that match, at most so many: when each was first told of, and its ref; and how many match."""
+    def newest(self, wanted: Filter, most: int) -> Newest:
+        """The newest that match, at most so many. Of a text that thousands have, not all are counted."""
+        if wanted.text and not (wanted.warnings and wanted.state):
+            counted = max(most, searching.MOST_COUNTED)
+            index, between = self._index(wanted), _bounds(wanted)
+            rows = searching.newest_with(
+                self._connection, self.names, index, between, wanted.text, most=counted
+            )
+            if rows is not None:
+                return Newest(rows[:most], min(len(rows), counted), len(rows) > counted)
         if wanted.text or (wanted.warnings and wanted.state):
             found = self._ranked(wanted)
-            return found[:most], len(found)
+            return Newest(found[:most], len(found))
         index, (least, highest) = self._index(wanted), _bounds(wanted)
         with self._connection.pipeline(transaction=False) as pipe:
             pipe.zcount(index, least, highest)
             pipe.zrevrangebyscore(index, highest, least, start=0, num=most, withscores=True)
             total, rows = pipe.execute()
-        return [(float(moment), text(ref)) for ref, moment in rows], total
+        return Newest([(float(moment), text(ref)) for ref, moment in rows], total)
 
     def matching(self, wanted: Filter) -> list[str]:
         """The refs of all batches that match, newest first; for `records`, and for what is done to all of them."""

@@ -336,3 +336,37 @@ def test_names_that_an_earlier_version_wrote_are_found_too(
     assert batches(pages, Filter(text="night")) == ["b1"]
     history.drop([ref_of("b1")])
     assert redis_client.scard(history.names.titles) == 0
+
+
+@pytest.mark.parametrize("has_it", ["all", "the newest", "some", "few", "none"])
+@pytest.mark.parametrize("wanted", [Filter(), Filter(state="succeeded"), Filter(since=NOW + 500)])
+def test_of_a_text_that_thousands_have_the_pages_are_right_and_the_count_says_where_it_stopped(
+    has_it: str, wanted: Filter, redis_client: "redis.Redis", history: History, pages: Pages
+) -> None:
+    """Whichever way it is looked for: the pages are the same."""
+    shares = {"all": 1, "the newest": 1, "some": 2, "few": 40, "none": 10_000}
+    matching: list[str] = []
+    with redis_client.pipeline() as pipe:
+        for number in range(3000):
+            ref, name = ref_of(f"b{number:04}"), f"{number} hourly"
+            has = number % shares[has_it] == 1 % shares[has_it] and (has_it != "the newest" or number >= 2000)
+            if has:
+                name = "NightLY run"
+            if has and number + NOW >= (wanted.since or 0):
+                matching.insert(0, f"b{number:04}")
+            pipe.zadd(history.names.index(), {ref: NOW + number})
+            pipe.zadd(history.names.index("succeeded"), {ref: NOW + number})
+            pipe.hset(history.names.display_names, ref, name.casefold())
+            pipe.sadd(history.names.titles, f"{name.casefold()}\n{ref}")
+            pipe.hset(history.names.record(ref), mapping={"announced_at": NOW + number})
+        pipe.execute()
+    wanted = replace(wanted, text="nightly")
+
+    for offset in (0, 50, 950, 1000, len(matching) // 50 * 50, 5000):
+        page = pages.page(wanted, offset=offset, limit=50)
+        assert [each.batch for each in page.records] == matching[offset : offset + 50]
+        assert page.total == len(matching) or (page.more and page.total == max(1000, offset + 50))
+        assert not page.more or page.total < len(matching)
+    assert batches(pages, replace(wanted, text="B000"), limit=9) == (
+        [] if wanted.since else [f"b000{number}" for number in range(9, 0, -1)]
+    )
