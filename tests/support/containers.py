@@ -76,9 +76,14 @@ class Compose:
 
         One at a time, each with those that need it: told several at once, podman 4.3 leaves some and ends with 0.
         """
-        for name in self._all():
-            podman("rm", "--force", "--ignore", "--time", "0", "--depend", name)
-        assert not self._all()
+
+        def are_gone() -> bool:
+            for name in self._all():
+                remove = ["podman", "rm", "--force", "--ignore", "--time", "0", "--depend", name]
+                subprocess.run(remove, capture_output=True, check=False, timeout=60)
+            return not self._all()
+
+        wait_until(are_gone, seconds=60, what="the end of all containers")
 
     def forget(self) -> None:
         """What a run that was killed has left, its data too."""
