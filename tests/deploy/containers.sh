@@ -37,6 +37,7 @@ git archive "$PREVIOUS" | tar -x -C "$BATCH_RECEIVER_PREVIOUS"
 for version in previous next; do
     [ $version = next ] && source=. || source=$BATCH_RECEIVER_PREVIOUS
     buildah bud --quiet --layers --isolation chroot --pull-never --network host --tag batch-receiver:$version \
-        --file "$source/deploy/Dockerfile" "$source" > /dev/null
+        --file "$source/deploy/Dockerfile" "$source" > /dev/null ||
+        { [ $version = next ] && exit 1 || cannot "the image of the version before can't be built here"; }
 done
 apart "$@"
