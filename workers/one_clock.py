@@ -11,6 +11,8 @@ from datetime import timedelta
 from redis import Redis
 from rq import executions, registry, scheduler
 
+from workers.contract.redis_client import clock_of
+
 _MODULES = (registry, executions, scheduler)
 _zero = time.time() - time.monotonic()
 
@@ -21,8 +23,7 @@ def follow(connection: Redis) -> None:
     Raises `redis.exceptions.RedisError`.
     """
     global _zero  # noqa: PLW0603 - a process has one clock.
-    seconds, microseconds = connection.time()
-    _zero = seconds + microseconds / 1e6 - time.monotonic()
+    _zero = clock_of(connection) - time.monotonic()
     for module in _MODULES:
         module.current_timestamp = _timestamp  # type: ignore[attr-defined]  # RQ has no option for it.
 

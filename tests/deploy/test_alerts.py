@@ -52,6 +52,17 @@ class Measured:
     def scrape(self) -> Scrape:
         return scrape(self.console.url, self.at)
 
+    def more_of(self, name: str, before: Scrape) -> Scrape:
+        """The first scrape in which this is more than it was before."""
+
+        def look() -> Scrape | None:
+            after = self.scrape()
+            return after if after.values[name] > before.values[name] else None
+
+        found = wait_until(look, what=f"more of {name}")
+        assert found is not None
+        return found
+
     def state(self, batch: str) -> str | None:
         answer = self.console.get(f"/batches/{batch}.json")
         return str(answer.json()["record"]["state"]) if answer.status_code == 200 else None
@@ -103,13 +114,7 @@ def nobody_works(measured: Measured) -> tuple[Scrape, Scrape]:
     before = measured.scrape()
     (oldest,) = [name for name in before.values if "queue_oldest" in name and "batches" in name]
 
-    def older() -> Scrape | None:
-        after = measured.scrape()
-        return after if after.values[oldest] > before.values[oldest] else None
-
-    found = wait_until(older, what="a job that waits longer")
-    assert found is not None
-    return before, found
+    return before, measured.more_of(oldest, before)
 
 
 def a_key_that_was_revoked(measured: Measured) -> tuple[Scrape, Scrape]:
@@ -211,13 +216,7 @@ def a_batch_that_gemini_does_not_end(measured: Measured) -> tuple[Scrape, Scrape
     before = measured.scrape()
     name = "batch_receiver_unfinished_oldest_seconds{}"
 
-    def older() -> Scrape | None:
-        after = measured.scrape()
-        return after if after.values[name] > before.values[name] else None
-
-    found = wait_until(older, what="an older batch")
-    assert found is not None
-    return before, found
+    return before, measured.more_of(name, before)
 
 
 def a_console_that_is_gone(measured: Measured) -> tuple[Scrape, Scrape]:

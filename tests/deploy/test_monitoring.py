@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from redis import Redis
 
 from tests.support.processes import ROOT
+from tests.support.promtool import promtool
 from workers.contract.history import BatchState, History, metrics, ref_of
 
 MONITORING = ROOT / "deploy/monitoring"
@@ -60,17 +60,6 @@ def _values(said: str | None) -> str:
     if said == "Inf":
         return " ".join([said] * _MINUTES)
     return f"{said}x{_MINUTES}"
-
-
-def promtool(folder: Path, *arguments: str) -> str:
-    program = shutil.which("promtool")
-    if program is None:
-        pytest.skip("promtool is not installed (Debian's package prometheus)")
-    ended = subprocess.run(
-        [program, *arguments], cwd=folder, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout
 
 
 def assert_fires(folder: Path, samples: dict[str, str | None], alerts: set[str]) -> None:

@@ -19,7 +19,7 @@ from workers.contract import history
 from workers.contract.announcements import Announced, Announcement, Outcome, Trigger, parse_batch_id
 from workers.contract.history.states import text
 from workers.contract.records import BLOCKING, DeletableJob, NewJob, put
-from workers.contract.redis_client import ask
+from workers.contract.redis_client import ask, clock_of
 
 PREFIX = "batch-receiver"
 
@@ -115,8 +115,7 @@ class Queues:
 
     def now(self) -> float:
         """Seconds since 1970 by Redis's clock, the one that all machines share."""
-        seconds, microseconds = self.connection.time()
-        return float(seconds) + float(microseconds) / 1e6
+        return clock_of(self.connection)
 
     def count(self, name: str, amount: int = 1) -> None:
         self.connection.hincrby(self.counters, name, amount)

@@ -21,6 +21,12 @@ from workers.contract.setting.kinds import parse_redis as parse
 _SENTINEL_SECONDS = 0.4
 
 
+def clock_of(connection: Redis) -> float:
+    """Seconds since 1970 by Redis's clock, the one that all machines share. Raises `redis.exceptions.RedisError`."""
+    seconds, microseconds = connection.time()
+    return float(seconds) + float(microseconds) / 1e6
+
+
 def open_client(url: str, **options: Any) -> Redis:
     """A client; nothing is connected yet.
 
